@@ -1,0 +1,84 @@
+"""A real local cluster: daemons, nannies, a blocking client."""
+
+import os
+import signal
+
+import pytest
+
+from twisted_dist import Client, LocalCluster, as_completed, rpc, wait
+from twisted_dist.errors import CancelledError, TaskKilledError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def client():
+    """A client of two workers."""
+    with LocalCluster(2) as cluster, Client(cluster.scheduler_address) as client:
+        client.wait_for_workers(2, 20)
+        yield client
+
+
+def test_map_and_gather(client):
+    """`Client.map` and `gather` keep order; closures travel."""
+    k = 3
+    assert client.gather(client.map(lambda x: x * k, range(500))) == [x * 3 for x in range(500)]
+
+
+def test_futures_are_arguments_in_containers(client):
+    """`Client.submit` resolves futures nested in lists and dicts."""
+    xs = client.map(abs, range(-5, 0))
+    assert client.submit(sum, xs).result(20) == 15
+    future = client.submit(lambda d: d["a"][0] + 1, {"a": [xs[0]]})
+    assert future.result(20) == 6
+
+
+def test_exception_arrives_as_itself(client):
+    """`Future.result` raises the task's own exception, with the remote traceback."""
+    future = client.submit(lambda: {}["missing"])
+    with pytest.raises(KeyError, match="missing") as caught:
+        future.result(20)
+    assert "Traceback" in str(caught.value.__cause__)
+    assert future.status == "error"
+
+
+def test_scatter_large_and_gather(client):
+    """`Client.scatter` and `gather` move what does not ride inline."""
+    blob = os.urandom(3_000_000)
+    there = client.scatter(blob)
+    assert client.submit(len, there).result(20) == 3_000_000
+    assert client.gather(there) == blob
+
+
+def test_as_completed_and_wait(client):
+    """`as_completed` yields every future; `wait` returns when all are done."""
+    futures = client.map(abs, range(20))
+    assert wait(futures, 20).not_done == set()
+    assert sorted(f.result() for f in as_completed(futures)) == list(range(20))
+
+
+def test_cancelled_future(client):
+    """`Future.cancel` ends a task that has no result."""
+    import time
+
+    futures = client.map(time.sleep, [0.3] * 8)
+    futures[-1].cancel()
+    with pytest.raises(CancelledError):
+        futures[-1].result(20)
+    wait(futures, 20)
+
+
+def test_task_that_kills_its_process_is_named(client):
+    """A task that ends its process fails by name after its budget; the workers stay."""
+    before = sorted(client.nthreads())
+    with pytest.raises(TaskKilledError, match="SIGKILL"):
+        client.submit(lambda: os.kill(os.getpid(), signal.SIGKILL)).result(60)
+    assert sorted(client.nthreads()) == before
+    assert client.submit(abs, -1).result(20) == 1
+
+
+def test_rpc_identity(client):
+    """`rpc` asks daemons what they are."""
+    about = rpc(client.address).identity()
+    assert about["type"] == "scheduler"
+    assert about["workers"] == 2

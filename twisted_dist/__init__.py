@@ -1,0 +1,36 @@
+"""A network of one scheduler and many workers that runs Python functions, on Twisted.
+
+The names here are all that users need; each is loaded when it is first used, so that a
+daemon, a worker's child and a script import only what they run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from twisted_dist.version import VERSION as __version__
+
+_PLACES = {
+    "Client": "client.client",
+    "Future": "client.future",
+    "LocalCluster": "launchers.local",
+    "Nanny": "services.worker",
+    "ReactorThread": "client.blocking",
+    "Scheduler": "services.scheduler",
+    "Worker": "services.worker",
+    "as_completed": "client.waiting",
+    "errors": "errors",
+    "rpc": "client.rpc",
+    "wait": "client.waiting",
+}
+
+__all__ = ["__version__", *sorted(_PLACES)]
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{place}")
+    return module if name == "errors" else getattr(module, name)

@@ -1,0 +1,1 @@
+"""The daemons' command lines, as console scripts and as twistd plugins."""

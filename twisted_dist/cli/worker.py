@@ -1,0 +1,95 @@
+"""Options and service of ``dworker``."""
+
+from __future__ import annotations
+
+import getopt
+import sys
+from typing import Any
+
+from twisted.python import usage
+
+from twisted_dist.cli.daemon import Daemon, bind, port_number, positive
+from twisted_dist.errors import UsageProblem
+
+
+class Options(usage.Options):  # type: ignore[misc]
+    """dworker HOST:PORT [options]: runs tasks for the scheduler at HOST:PORT."""
+
+    synopsis = "dworker HOST:PORT [options]"
+    optParameters = [  # noqa: RUF012 - Twisted's interface
+        [
+            "host",
+            None,
+            None,
+            "Address to be known by (default: the one that reaches the scheduler)",
+        ],
+        ["worker-port", None, 0, "Port for data (default: any free one)", port_number],
+        ["nthreads", None, None, "Tasks at a time (default: cores divided by nprocs)", positive],
+        ["nprocs", None, 1, "Workers to start", positive],
+        ["name", None, "", "A name that workers= understands"],
+    ]
+    optFlags = [  # noqa: RUF012 - Twisted's interface
+        ["no-nanny", None, "Run tasks in threads of this process, not in a supervised child"],
+        ["until-stdin-closes", None, "End when standard input closes"],
+    ]
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Accept options after the address too, as dworker always did."""
+        arguments = sys.argv[1:] if options is None else list(options)
+        try:
+            pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
+        except getopt.GetoptError as problem:
+            raise usage.UsageError(str(problem)) from None
+        flat = [part for pair in pairs for part in pair if part]
+        super().parseOptions([*flat, "--", *words])
+
+    def parseArgs(self, scheduler: str = "") -> None:
+        """The scheduler's address."""
+        self["scheduler"] = scheduler
+
+    def postOptions(self) -> None:
+        """What does not fit together is refused here, before anything starts."""
+        from twisted_dist.wire.dial import parse_address
+
+        if not self["scheduler"]:
+            raise usage.UsageError("which scheduler? dworker HOST:PORT")
+        try:
+            parse_address(self["scheduler"])
+        except UsageProblem as problem:
+            raise usage.UsageError(str(problem)) from None
+        if self["nprocs"] > 1:
+            for option in ("name", "worker-port"):
+                if self[option]:
+                    raise usage.UsageError(f"--{option} is for one worker; leave out --nprocs")
+
+
+def makeService(options: Options) -> Any:
+    """Workers on ports that are bound already; SystemExit where one is taken."""
+    import os
+
+    from twisted.internet import defer
+
+    from twisted_dist.services.worker import Nanny, Worker
+
+    make = Worker if options["no-nanny"] else Nanny
+    nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])
+    workers = []
+    for _ in range(options["nprocs"]):
+        listening = bind("dworker", options["host"], options["worker-port"])
+        worker = make(
+            options["scheduler"], nthreads=nthreads, name=options["name"], host=options["host"]
+        )
+        worker.adopt(listening)
+        workers.append(worker)
+
+    async def run(daemon: Daemon, worker: Worker) -> None:
+        address = await worker.listen(0)
+        daemon.announce(f"Start worker at:            {address}")
+        worker.registered = lambda w: daemon.announce(f"Registered with center at:  {w.scheduler}")
+        await worker.start()
+
+    def begin(daemon: Daemon) -> None:
+        for worker in workers:
+            defer.Deferred.fromCoroutine(run(daemon, worker)).addErrback(daemon.failed)
+
+    return Daemon(workers, begin, options["until-stdin-closes"])

@@ -1,0 +1,1 @@
+"""Submitting work: `AsyncClient` in a reactor, `Client` everywhere else."""

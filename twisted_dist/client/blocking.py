@@ -1,0 +1,109 @@
+"""A reactor in a thread, for code that blocks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future as ConcurrentFuture
+from types import TracebackType
+from typing import Any, TypeVar
+
+from twisted.internet import defer
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+
+def _new_reactor() -> Any:
+    """A reactor of our own: the global one may be taken, and runs only once a process."""
+    try:
+        from twisted.internet.epollreactor import EPollReactor as OwnReactor
+    except ImportError:  # not Linux
+        from twisted.internet.selectreactor import SelectReactor as OwnReactor
+    reactor = OwnReactor()
+    reactor._registerAsIOThread = False
+    return reactor
+
+
+class ReactorThread:
+    """Runs a reactor in a thread of its own; a context manager.
+
+    Attributes:
+        reactor: to be given to `Scheduler`, `Worker`, `AsyncClient`, ….
+    """
+
+    def __init__(self) -> None:
+        self.reactor = _new_reactor()
+        started = threading.Event()
+        self.reactor.callWhenRunning(started.set)
+        self._thread = threading.Thread(
+            target=self.reactor.run, args=(False,), name="twisted_dist-reactor", daemon=True
+        )
+        self._thread.start()
+        started.wait()
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call *function* in the reactor's thread and block for its result.
+
+        Deferreds and coroutines are waited for; what they raise is raised here.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("ReactorThread.call would wait for its own thread")
+        answer: ConcurrentFuture[Any] = ConcurrentFuture()
+
+        def run() -> None:
+            def fail(failure: Failure) -> None:
+                answer.set_exception(failure.value)
+
+            waiting = defer.maybeDeferred(function, *args, **kwargs)
+            waiting.addCallbacks(answer.set_result, fail)
+
+        self.reactor.callFromThread(run)
+        return answer.result()
+
+    def stop(self) -> None:
+        """Stop the reactor and end the thread. May be called twice."""
+        if self._thread.is_alive():
+            self.reactor.callFromThread(self.reactor.stop)
+            self._thread.join()
+        for each in (*self.reactor.getReaders(), *self.reactor.getWriters()):
+            each.connectionLost(Failure(ConnectionAbortedError("the reactor has ended")))
+        poller = getattr(self.reactor, "_poller", None)
+        if poller is not None:
+            poller.close()
+
+    def __enter__(self) -> ReactorThread:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+_lock = threading.Lock()
+_shared: ReactorThread | None = None
+_users = 0
+
+
+def acquire_shared() -> ReactorThread:
+    """The process's thread for all blocking clients; give it back with `release_shared`."""
+    global _shared, _users
+    with _lock:
+        if _shared is None:
+            _shared = ReactorThread()
+        _users += 1
+        return _shared
+
+
+def release_shared() -> None:
+    """One user less; the last one ends the thread."""
+    global _shared, _users
+    with _lock:
+        _users -= 1
+        if _users == 0 and _shared is not None:
+            shared, _shared = _shared, None
+            shared.stop()

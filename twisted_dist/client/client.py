@@ -1,0 +1,273 @@
+"""`Client`: the blocking front of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from twisted_dist.client.blocking import acquire_shared, release_shared
+from twisted_dist.client.future import Future, Record
+from twisted_dist.client.session import Session
+from twisted_dist.errors import TwistedDistError, UsageProblem
+from twisted_dist.execution.payloads import load_value
+
+
+def as_names(workers: str | Iterable[str] | None) -> list[str]:
+    """``workers=`` as a list: an address, host or name, or several."""
+    if workers is None:
+        return []
+    return [workers] if isinstance(workers, str) else list(workers)
+
+
+class Client:
+    """Submits work to a network from any thread, script, REPL or notebook.
+
+    Args:
+        address: the scheduler's ``host:port``; nothing starts an embedded `LocalCluster`
+            that ends with this client.
+        timeout: seconds to wait for a scheduler that is not there yet.
+        name: shown by the scheduler.
+
+    Raises:
+        ConnectError: nothing answered in time.
+    """
+
+    def __init__(self, address: str | None = None, timeout: float = 10.0, name: str = "") -> None:
+        self.cluster: Any = None
+        self._session: Session | None = None
+        if address is None:
+            from twisted_dist.launchers.local import LocalCluster
+
+            self.cluster = LocalCluster()
+            address = self.cluster.scheduler_address
+        self.address = address
+        self._thread = acquire_shared()
+        session = Session(self._thread.reactor, address, name)
+        try:
+            self._thread.call(session.connect, timeout)
+        except BaseException:
+            release_shared()
+            if self.cluster is not None:
+                self.cluster.close()
+            raise
+        self._session = session
+
+    @property
+    def session(self) -> Session:
+        """The session below; for this package's own modules."""
+        if self._session is None:
+            raise TwistedDistError("this client is closed")
+        return self._session
+
+    def _call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self._thread.call(function, *args)
+
+    # -- work
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        retries: int = 0,
+        priority: int = 0,
+        **kwargs: Any,
+    ) -> Future:
+        """Run ``func(*args, **kwargs)`` on the network; futures may be arguments.
+
+        Args:
+            func: the function.
+            args: its arguments; futures in them, nested too, become their results.
+            key: a name; tasks of one name share one computation.
+            workers: addresses, hosts or names of workers that may run it.
+            allow_other_workers: others may, when none of those is there.
+            retries: how often an exception of its own is tried again.
+            priority: higher runs earlier.
+            kwargs: its keyword arguments.
+        """
+        session = self.session
+        names = as_names(workers)
+        (record,) = session.submit(
+            func, [(args, kwargs)], key, names, allow_other_workers, retries, priority
+        )
+        return Future(session, record)
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        *iterables: Iterable[Any],
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        retries: int = 0,
+        priority: int = 0,
+        **kwargs: Any,
+    ) -> list[Future]:
+        """One task for each element (or each row of several iterables), in order."""
+        session = self.session
+        records = session.submit(
+            func,
+            ((row, kwargs) for row in zip(*iterables)),
+            None,
+            as_names(workers),
+            allow_other_workers,
+            retries,
+            priority,
+        )
+        return [Future(session, record) for record in records]
+
+    def gather(self, futures: Any, errors: str = "raise") -> Any:
+        """The results of futures, in the shape given: one, a list, a tuple or a dict.
+
+        Args:
+            futures: futures, nested as you like.
+            errors: ``raise`` the first failure, or ``skip`` what failed in lists.
+        """
+        if errors not in ("raise", "skip"):
+            raise UsageProblem(f"errors={errors!r}: it is 'raise' or 'skip'")
+        if isinstance(futures, Future):
+            return futures.result()
+        records = [each._record for each in flatten(futures)]
+        session = self.session
+        session.wait_all(records, None)
+        if errors == "raise":
+            for record in records:
+                if record.error is not None:
+                    problem = record.exception()
+                    assert problem is not None
+                    raise problem
+        away = [r for r in records if r.value is None and r.error is None]
+        if away:
+            session.fetch_blocking(away, None)
+        return unpack(futures, errors == "skip")
+
+    def scatter(self, data: Any, workers: str | Iterable[str] | None = None) -> Any:
+        """Put data on workers; futures in the shape given (a list, a dict, or one)."""
+        names = as_names(workers)
+        many = isinstance(data, (list, tuple, dict))
+        values = list(data.values()) if isinstance(data, dict) else data if many else [data]
+        records = self._call(self._scatter, list(values), names)
+        futures = [Future(self.session, record) for record in records]
+        if isinstance(data, dict):
+            return dict(zip(data, futures))
+        return futures if many else futures[0]
+
+    async def _scatter(self, values: list[Any], names: list[str]) -> list[Record]:
+        info = (await self.session.query("info"))["workers"]
+        chosen = [
+            address
+            for address, about in info.items()
+            if not names
+            or address in names
+            or about["name"] in names
+            or address.rpartition(":")[0] in names
+        ]
+        if not chosen:
+            raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
+        return await self.session.scatter(values, chosen)
+
+    def cancel(self, futures: Future | Iterable[Future]) -> None:
+        """End tasks that have no result yet, and all that need them."""
+        self.session.cancel([each._record.id for each in flatten(futures)])
+
+    # -- looking
+
+    def who_has(self, futures: Iterable[Future] | None = None) -> dict[str, list[str]]:
+        """``{key: [addresses of the workers that hold it]}``."""
+        ids = None if futures is None else [each._record.id for each in flatten(futures)]
+        return self._call(self.session.query, "who_has", ids)  # type: ignore[no-any-return]
+
+    def has_what(self) -> dict[str, list[str]]:
+        """``{worker address: [keys it holds]}``."""
+        return self._call(self.session.query, "has_what")  # type: ignore[no-any-return]
+
+    def nthreads(self) -> dict[str, int]:
+        """``{worker address: threads}``."""
+        return self._call(self.session.query, "nthreads")  # type: ignore[no-any-return]
+
+    ncores = nthreads
+
+    def scheduler_info(self) -> dict[str, Any]:
+        """What the scheduler is and sees, worker by worker."""
+        return self._call(self.session.query, "info")  # type: ignore[no-any-return]
+
+    def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> None:
+        """Block until *n* workers are registered. Raises TimeoutError."""
+        self._call(self._wait_for_workers, n, timeout)
+
+    async def _wait_for_workers(self, n: int, timeout: float | None) -> None:
+        from twisted.internet.task import deferLater
+
+        reactor = self._thread.reactor
+        deadline = None if timeout is None else reactor.seconds() + timeout
+        while True:
+            there = len(await self.session.query("nthreads"))
+            if there >= n:
+                return
+            if deadline is not None and reactor.seconds() > deadline:
+                raise TimeoutError(f"{there} of {n} workers registered within {timeout} s")
+            await deferLater(reactor, 0.02)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Release everything and disconnect; ends an embedded cluster. May be called twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._call(session.close)
+            release_shared()
+            if self.cluster is not None:
+                self.cluster.close()
+
+    def shutdown(self) -> None:
+        """End the network: every worker, the scheduler, then this client."""
+        from twisted_dist.client.rpc import terminate
+
+        addresses = list(self.nthreads())
+        reactor = self._thread.reactor
+        for address in (*addresses, self.address):
+            self._call(terminate, reactor, address)
+        self.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def flatten(futures: Any) -> Iterator[Future]:
+    """All futures in nested containers."""
+    if isinstance(futures, Future):
+        yield futures
+    elif isinstance(futures, dict):
+        yield from flatten(futures.values())
+    elif isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
+        for each in futures:
+            yield from flatten(each)
+
+
+def unpack(futures: Any, skip: bool) -> Any:
+    """*futures* with each future replaced by its result."""
+    if isinstance(futures, Future):
+        value = futures._record.value
+        assert value is not None
+        return load_value(value)
+    if isinstance(futures, dict):
+        return {k: unpack(f, skip) for k, f in futures.items() if not (skip and failed(f))}
+    if isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
+        values: Sequence[Any] = [unpack(f, skip) for f in futures if not (skip and failed(f))]
+        return type(futures)(values) if isinstance(futures, (tuple, set)) else values
+    return futures
+
+
+def failed(future: Any) -> bool:
+    """Whether it is a future that ended without a value."""
+    return isinstance(future, Future) and future._record.error is not None

@@ -1,0 +1,427 @@
+"""A client's session with the scheduler: records, submission, results.
+
+One implementation below `Client` and `AsyncClient`. User threads pickle and append to the
+outbox; the reactor's thread writes, and marks records done. The outbox wakes the reactor
+once for whatever has gathered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import cloudpickle
+from twisted.internet import defer, task
+from twisted.logger import Logger
+
+from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
+from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING, Countdown, Record
+from twisted_dist.core import task as kinds
+from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError, UsageProblem
+from twisted_dist.execution.payloads import dump_value, dumps, value_nbytes
+from twisted_dist.wire import commands, schema
+from twisted_dist.wire.dial import DataPool, SwitchFactory, dial
+from twisted_dist.wire.frames import TARGET_BYTES
+from twisted_dist.wire.stream import StreamProtocol
+
+#: arguments of one call beyond this are to be scattered; a frame must hold them
+MAX_CALL_BYTES: Final = 8 * 2**20
+#: seconds that released ids may gather before they are told
+RELEASE_DELAY_S: Final = 0.05
+RETRY_S: Final = 0.1
+
+_FROM_SCHEDULER: Final = (
+    schema.WELCOME.number,
+    schema.FINISHED.number,
+    schema.ERRED.number,
+    schema.LOCATED.number,
+    schema.ANSWER.number,
+)
+_STATUS: Final = {kinds.CANCELLED: CANCELLED, kinds.DATA_LOST: LOST, "connection": LOST}
+
+
+class Session:
+    """The state of one client. Methods are thread-safe unless they say otherwise."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, address: str, name: str) -> None:
+        self.reactor = reactor
+        self.address = address
+        self.name = name
+        self.records: dict[TaskId, Record] = {}
+        self.closed = False
+        self._stream: StreamProtocol | None = None
+        self._index = 0
+        self._next = 0
+        self._lock = threading.Lock()
+        self._outbox: deque[bytes] = deque()
+        self._dropped: deque[TaskId] = deque()
+        self._woken = False
+        self._collecting = threading.local()
+        self._sent_functions: set[Digest] = set()
+        self._by_reference: weakref.WeakKeyDictionary[Any, Digest] = weakref.WeakKeyDictionary()
+        self._requests: dict[int, defer.Deferred[Any]] = {}
+        self._request = 0
+        self._releasing: Any = None
+        self._welcome: defer.Deferred[None] = defer.Deferred()
+        self._ended: list[defer.Deferred[None]] = []
+        self.data = DataPool(reactor, name)
+
+    # -- life, in the reactor's thread
+
+    async def connect(self, timeout_s: float) -> None:
+        """Dial until the scheduler is there, *timeout_s* seconds at most."""
+        deadline = self.reactor.seconds() + timeout_s
+        while True:
+            left = max(0.05, deadline - self.reactor.seconds())
+            try:
+                proto = await dial(self.reactor, self.address, "client", left)
+                break
+            except ConnectError:
+                if self.reactor.seconds() + RETRY_S >= deadline:
+                    raise
+                await task.deferLater(self.reactor, RETRY_S)
+        stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._lost)
+        self._stream = stream
+        await proto.callRemote(commands.RegisterClient, SwitchFactory(stream), name=self.name)
+        await self._welcome
+
+    async def close(self) -> None:
+        """Tell the scheduler, and end everything."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+        self.data.close()
+        if self._stream is not None and self._stream.transport is not None:
+            ended: defer.Deferred[None] = defer.Deferred()
+            self._ended.append(ended)
+            self._stream.end("this client was closed")
+            await ended
+        self._fail_all("the client was closed")
+
+    def _lost(self, reason: str) -> None:
+        self._stream = None
+        if not self._welcome.called:
+            self._welcome.errback(ConnectError(f"{self.address} went away: {reason}"))
+        self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
+        for each in self._ended:
+            each.callback(None)
+        self._ended.clear()
+
+    def _fail_all(self, text: str) -> None:
+        requests, self._requests = self._requests, {}
+        for each in requests.values():
+            each.errback(ConnectionClosedError(text))
+        for record in list(self.records.values()):
+            if record.status is PENDING:
+                self._finish(record, LOST, ("connection", b"", text))
+
+    # -- sending
+
+    def _send(self, payload: bytes) -> None:
+        if self.closed:
+            raise ConnectionClosedError("this client was closed")
+        self._outbox.append(payload)
+        with self._lock:
+            if self._woken:
+                return
+            self._woken = True
+        self.reactor.callFromThread(self._drain)
+
+    def _drain(self) -> None:
+        with self._lock:
+            self._woken = False
+        stream, outbox = self._stream, self._outbox
+        if stream is None:
+            outbox.clear()
+            self._fail_all(f"the connection to the scheduler at {self.address} was lost")
+            return
+        while outbox:
+            stream.send(outbox.popleft())
+        if self._dropped:
+            self._send_dropped()
+        stream.flush()
+
+    def drop(self, task_id: TaskId) -> None:
+        """A future was garbage collected; told to the scheduler a little later."""
+        self._dropped.append(task_id)
+
+    def release(self, record: Record) -> None:
+        """A future was released by hand."""
+        self._dropped.append(record.id)
+
+    def _send_dropped(self) -> None:
+        dropped = self._dropped
+        ids = []
+        while dropped:
+            task_id = dropped.popleft()
+            if self.records.pop(task_id, None) is not None:
+                ids.append(task_id)
+        if ids and self._stream is not None:
+            self._stream.send(schema.RELEASE.pack(ids))
+
+    def _release_tick(self) -> None:
+        self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
+        if self._dropped and self._stream is not None:
+            self._send_dropped()
+            self._stream.flush()
+
+    def cancel(self, ids: Sequence[TaskId]) -> None:
+        """Ask that tasks do not run."""
+        self._send(schema.CANCEL.pack(list(ids)))
+
+    # -- submitting
+
+    def collect(self, task_id: TaskId) -> bool:
+        """While a call of this client is pickled: note a future among its arguments."""
+        ids = getattr(self._collecting, "ids", None)
+        if ids is None or task_id >> CLIENT_SHIFT != self._index:
+            return False
+        ids.append(task_id)
+        return True
+
+    def function(self, function: Callable[..., Any]) -> Digest:
+        """The digest of a pickled function, sent to the scheduler before its first use.
+
+        What pickles by reference is pickled once; what goes by value (lambdas, closures,
+        ``__main__``) anew each time, since what it refers to may have changed.
+        """
+        if not callable(function):
+            raise UsageProblem(f"{function!r} is not callable")
+        try:
+            digest = self._by_reference.get(function)
+        except TypeError:  # unhashable, or without weak references
+            digest = None
+        if digest is not None:
+            return digest
+        blob = dumps(function)
+        if len(blob) > MAX_CALL_BYTES:
+            raise UsageProblem(
+                f"the function takes {len(blob)} bytes with what it refers to, more than "
+                f"{MAX_CALL_BYTES}: give large data as an argument, through scatter()"
+            )
+        digest = hashlib.blake2b(blob, digest_size=16).digest()
+        name = getattr(function, "__name__", type(function).__name__)
+        if digest not in self._sent_functions:
+            self._sent_functions.add(digest)
+            self._send(schema.FUNCTION.pack(digest, name, blob))
+        if type(function) in (type(dumps), type(len)) and len(blob) < 256:
+            try:
+                reference = pickle.dumps(function)
+            except Exception:  # by value, as __main__ is
+                reference = b""
+            if reference == blob:
+                self._by_reference[function] = digest
+        return digest
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+        key: str | None,
+        workers: Sequence[str],
+        loose: bool,
+        retries: int,
+        priority: int,
+    ) -> list[Record]:
+        """Submit calls of one function, in frames of about a megabyte."""
+        digest = self.function(function)
+        name = getattr(function, "__name__", type(function).__name__)
+        self._collecting.ids = found = []
+        blobs: list[bytes] = []
+        deps: list[list[TaskId]] = []
+        any_deps = False
+        plain = cloudpickle.list_registry_pickle_by_value() == set()
+        try:
+            for call in calls:
+                blob = dumps(call) if plain else cloudpickle.dumps(call)
+                if len(blob) > MAX_CALL_BYTES:
+                    raise UsageProblem(
+                        f"the arguments of {name} take {len(blob)} bytes, more than "
+                        f"{MAX_CALL_BYTES}: scatter() them and pass the future"
+                    )
+                blobs.append(blob)
+                if found:
+                    any_deps = True
+                    deps.append(list(found))
+                    found.clear()
+                else:
+                    deps.append([])
+        finally:
+            self._collecting.ids = None
+        with self._lock:
+            first = (self._index << CLIENT_SHIFT) + self._next
+            self._next += len(blobs)
+        records = []
+        for task_id in range(first, first + len(blobs)):
+            record = Record(task_id, key or f"{name}-{task_id:x}")
+            self.records[task_id] = record
+            records.append(record)
+        start = 0
+        while start < len(blobs):
+            end, size = start, 0
+            while end < len(blobs) and size < TARGET_BYTES:
+                size += len(blobs[end]) + 16 + 9 * len(deps[end])
+                end += 1
+            self._send(
+                schema.SUBMIT.pack(
+                    first + start,
+                    digest,
+                    blobs[start:end],
+                    deps[start:end] if any_deps else [],
+                    list(workers),
+                    loose,
+                    key or "",
+                    retries,
+                    priority,
+                )
+            )
+            start = end
+        return records
+
+    async def scatter(self, values: Sequence[Any], addresses: Sequence[str]) -> list[Record]:
+        """Put values on workers, in turn; in the reactor's thread."""
+        first = (self._index << CLIENT_SHIFT) + self._next
+        self._next += len(values)
+        records = []
+        places: dict[str, tuple[list[TaskId], list[Any]]] = {}
+        for offset, value in enumerate(values):
+            record = Record(first + offset, f"data-{first + offset:x}")
+            dumped = dump_value(value)
+            record.nbytes = value_nbytes(dumped)
+            self.records[record.id] = record
+            records.append(record)
+            ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
+            ids.append(record.id)
+            blobs.append(dumped)
+        for address, (ids, blobs) in places.items():
+            connection = await self.data.connection(address)
+            await connection.put(ids, blobs)
+            sizes = [value_nbytes(blob) for blob in blobs]
+            self._send(schema.SCATTERED.pack(ids, sizes, address))
+        return records
+
+    # -- receiving, in the reactor's thread
+
+    def _received(self, number: int, fields: dict[str, Any]) -> None:
+        records = self.records
+        if number == schema.FINISHED.number:
+            for task_id, nbytes, value in zip(fields["ids"], fields["nbytes"], fields["values"]):
+                record = records.get(task_id)
+                if record is not None:
+                    record.nbytes = nbytes
+                    if value is not None:
+                        record.value = value
+                    self._finish(record, FINISHED, None)
+        elif number == schema.ERRED.number:
+            for task_id, *error in zip(
+                fields["ids"], fields["kinds"], fields["blobs"], fields["texts"]
+            ):
+                record = records.get(task_id)
+                if record is not None:
+                    self._finish(record, _STATUS.get(error[0], ERROR), tuple(error))
+        elif number == schema.LOCATED.number:
+            self._requests.pop(fields["request"]).callback(fields["sources"])
+        elif number == schema.ANSWER.number:
+            answer = self._requests.pop(fields["request"])
+            if fields["error"]:
+                answer.errback(RefusedError(fields["error"]))
+            else:
+                answer.callback(fields["result"])
+        else:
+            self._index = fields["index"]
+            self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
+            self._welcome.callback(None)
+
+    def _finish(self, record: Record, status: str, error: Any) -> None:
+        if record.status is not PENDING and status is FINISHED:
+            return
+        with self._lock:
+            record.error = error
+            record.status = status
+            waiters, record.waiters = record.waiters, None
+        for each in waiters or ():
+            try:
+                each(record)
+            except Exception:
+                self.log.failure("a done callback failed")
+
+    def when_done(self, record: Record, function: Callable[[Record], None]) -> None:
+        """Call *function* in the reactor's thread when done; in this one if it is."""
+        with self._lock:
+            if record.status is PENDING:
+                if record.waiters is None:
+                    record.waiters = []
+                record.waiters.append(function)
+                return
+        function(record)
+
+    def wait_all(self, records: Sequence[Record], timeout: float | None) -> None:
+        """Block until all are done. Raises TimeoutError."""
+        pending = [each for each in records if each.status is PENDING]
+        if not pending:
+            return
+        countdown = Countdown(len(pending))
+        for each in pending:
+            self.when_done(each, countdown)
+        if not countdown.wait(timeout):
+            left = sum(each.status is PENDING for each in pending)
+            raise TimeoutError(f"{left} of {len(records)} tasks not done within {timeout} s")
+
+    # -- asking
+
+    async def query(self, what: str, arguments: Any = None) -> Any:
+        """One of the scheduler's views; in the reactor's thread."""
+        return await self._ask(schema.QUERY, what, arguments)
+
+    async def _ask(self, message: schema.Message, *fields: Any) -> Any:
+        self._request += 1
+        answer: defer.Deferred[Any] = defer.Deferred()
+        self._requests[self._request] = answer
+        self._send(message.pack(self._request, *fields))
+        return await answer
+
+    async def fetch(self, records: Sequence[Record]) -> None:
+        """Bring the values of finished records here; in the reactor's thread."""
+        wanted = {each.id: each for each in records if each.value is None}
+        for attempt in range(5):
+            sources = await self._ask(schema.LOCATE, list(wanted))
+            for address, ids in sources:
+                try:
+                    connection = await self.data.connection(address)
+                    values = await connection.get(ids)
+                except (ConnectError, ConnectionClosedError) as problem:
+                    self.log.info("no data from {a}: {p}", a=address, p=problem)
+                    continue
+                for task_id, value in values.items():
+                    wanted.pop(task_id).value = value
+            wanted = {i: r for i, r in wanted.items() if r.error is None}
+            if not wanted:
+                return
+            await task.deferLater(self.reactor, 0.1 * 2**attempt)
+        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers")
+
+    def fetch_blocking(self, records: Sequence[Record], timeout: float | None) -> None:
+        """`fetch` from a user's thread."""
+        done = threading.Event()
+        problems: list[BaseException] = []
+
+        def start() -> None:
+            fetching = defer.Deferred.fromCoroutine(self.fetch(records))
+            fetching.addErrback(lambda failure: problems.append(failure.value))
+            fetching.addBoth(lambda _result: done.set())
+
+        self.reactor.callFromThread(start)
+        if not done.wait(timeout):
+            raise TimeoutError(f"results not fetched within {timeout} s")
+        if problems:
+            raise problems[0]

@@ -1,0 +1,111 @@
+"""What the scheduler wants done: frozen imperatives, at most a few for each peer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+
+
+@frozen
+class Run:
+    """Consecutive tasks of one function within a `SendTasks`.
+
+    Attributes:
+        deps: parallel to *ids*, or empty when none needs any.
+        wanted: a client wants the values, so small ones should ride inline.
+    """
+
+    digest: Digest
+    ids: list[TaskId]
+    attempts: list[int]
+    calls: list[bytes]
+    deps: list[Sequence[TaskId]]
+    wanted: bool
+
+
+@frozen
+class SendFunction:
+    """Give *worker* a function it has not seen; precedes the tasks that need it."""
+
+    worker: PeerId
+    digest: Digest
+    name: str
+    blob: bytes
+
+
+@frozen
+class SendTasks:
+    """Give *worker* tasks; *sources* lists where inputs it lacks can be had."""
+
+    worker: PeerId
+    runs: list[Run]
+    sources: list[tuple[Address, list[TaskId]]]
+
+
+@frozen
+class ReleaseData:
+    """Tell *worker* to forget these results."""
+
+    worker: PeerId
+    ids: list[TaskId]
+
+
+@frozen
+class DropTasks:
+    """Tell *worker* not to run these, where it has not begun."""
+
+    worker: PeerId
+    ids: list[TaskId]
+
+
+@frozen
+class ReportFinished:
+    """Tell *client* that results exist; a value is None when it must be fetched."""
+
+    client: PeerId
+    ids: list[TaskId]
+    nbytes: list[int]
+    values: list[bytes | None]
+
+
+@frozen
+class ReportErred:
+    """Tell *client* that tasks failed; *kinds* says what with (see `core.task`)."""
+
+    client: PeerId
+    ids: list[TaskId]
+    kinds: list[str]
+    blobs: list[bytes]
+    texts: list[str]
+
+
+@frozen
+class ReportLocations:
+    """Answer `LocationsAsked`: who holds what; ids that failed are left out."""
+
+    client: PeerId
+    request: int
+    sources: list[tuple[Address, list[TaskId]]]
+
+
+@frozen
+class EndWorker:
+    """Close the connection of a worker that is given up."""
+
+    worker: PeerId
+    reason: str
+
+
+Instruction = (
+    SendFunction
+    | SendTasks
+    | ReleaseData
+    | DropTasks
+    | ReportFinished
+    | ReportErred
+    | ReportLocations
+    | EndWorker
+)

@@ -1,0 +1,1 @@
+"""Where and when tasks run: reads the state, decides, changes nothing by itself."""

@@ -1,0 +1,203 @@
+"""What can happen to the scheduler: frozen facts, one for a whole batch of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from attrs import frozen
+
+from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+
+
+@frozen
+class WorkerJoined:
+    """A worker registered; *address* is where its data can be had."""
+
+    worker: PeerId
+    address: Address
+    name: str
+    nthreads: int
+
+
+@frozen
+class WorkerLost:
+    """A worker's connection ended or its lease ran out."""
+
+    worker: PeerId
+    reason: str
+
+
+@frozen
+class Heartbeat:
+    """A worker is alive; *metrics* are what it measured of itself."""
+
+    worker: PeerId
+    metrics: Mapping[str, float]
+
+
+@frozen
+class ClientJoined:
+    """A client registered."""
+
+    client: PeerId
+    name: str
+
+
+@frozen
+class ClientLost:
+    """A client is gone; what only it wanted is released."""
+
+    client: PeerId
+
+
+@frozen
+class FunctionDefined:
+    """A client's pickled function, opaque, named by its digest."""
+
+    client: PeerId
+    digest: Digest
+    name: str
+    blob: bytes
+
+
+@frozen
+class TasksSubmitted:
+    """Tasks ``first .. first + len(calls) - 1`` of one function.
+
+    Attributes:
+        calls: the pickled ``(args, kwargs)`` of each.
+        deps: for each task the ids it needs, or empty when none needs any.
+        workers: addresses, hosts or names that may run them; empty for any.
+        loose: other workers may run them when none of those is there.
+        key: the user's name, for a single task; empty otherwise.
+        retries: how often an exception of the task's own is tried again.
+        priority: higher runs earlier; 0 by default.
+    """
+
+    client: PeerId
+    first: TaskId
+    digest: Digest
+    calls: Sequence[bytes]
+    deps: Sequence[Sequence[TaskId]]
+    workers: Sequence[str]
+    loose: bool
+    key: str
+    retries: int
+    priority: int
+
+
+@frozen
+class DataScattered:
+    """A client has put data on a worker; there is nothing to compute it again."""
+
+    client: PeerId
+    ids: Sequence[TaskId]
+    nbytes: Sequence[int]
+    address: Address
+
+
+@frozen
+class KeysReleased:
+    """A client no longer wants these results."""
+
+    client: PeerId
+    ids: Sequence[TaskId]
+
+
+@frozen
+class CancelRequested:
+    """A client wants these tasks, and all that need them, to end."""
+
+    client: PeerId
+    ids: Sequence[TaskId]
+
+
+@frozen
+class LocationsAsked:
+    """A client wants to fetch values itself; answered once all of them exist."""
+
+    client: PeerId
+    request: int
+    ids: Sequence[TaskId]
+
+
+@frozen
+class TasksFinished:
+    """Results exist at *worker*; ``values[i]`` is bytes when it rode inline, else None."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    nbytes: Sequence[int]
+    durations_us: Sequence[int]
+    values: Sequence[bytes | None]
+
+
+@frozen
+class TasksErred:
+    """Tasks raised; *blobs* are pickled exceptions, *texts* their tracebacks."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    blobs: Sequence[bytes]
+    texts: Sequence[str]
+
+
+@frozen
+class TasksReturned:
+    """The worker did not run these: dropped on request, or their process died under them."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+
+
+@frozen
+class TasksKilled:
+    """The process died while these ran; *texts* say how."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    texts: Sequence[str]
+
+
+@frozen
+class InputsMissing:
+    """The worker cannot run *ids* because nobody could give it *missing*."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    missing: Sequence[TaskId]
+    addresses: Sequence[Address]
+
+
+@frozen
+class ReplicasAdded:
+    """The worker fetched copies of these results."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+
+
+Stimulus = (
+    WorkerJoined
+    | WorkerLost
+    | Heartbeat
+    | ClientJoined
+    | ClientLost
+    | FunctionDefined
+    | TasksSubmitted
+    | DataScattered
+    | KeysReleased
+    | CancelRequested
+    | LocationsAsked
+    | TasksFinished
+    | TasksErred
+    | TasksReturned
+    | TasksKilled
+    | InputsMissing
+    | ReplicasAdded
+)

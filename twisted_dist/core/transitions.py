@@ -1,0 +1,305 @@
+"""How tasks change state. The only code that writes to `SchedulerState`'s tasks.
+
+::
+
+    released → waiting → queued → processing → memory → released → forgotten
+                  │         ↕ no-worker  │
+                  └─────────┴──→ erred ←─┘
+
+Rules:
+
+* A task is *active* in waiting, no-worker, queued and processing. Each active task counts
+  once in `waiters` of each of its deps, and a result is held while anybody waits for it
+  or a client wants it.
+* A result that nobody needs is released; its call stays while a dependent exists, because
+  a lost result is computed again from it; the task is forgotten when it has no dependents
+  and no client wants it.
+* Nothing here recurses: a chain may be a million long.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.policy import placement
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.task import (
+    CANCELLED,
+    DATA_LOST,
+    ERRED,
+    FORGOTTEN,
+    MEMORY,
+    NO_WORKER,
+    PROCESSING,
+    QUEUED,
+    RELEASED,
+    WAITING,
+    SchedulerTask,
+)
+
+ACTIVE: Final = frozenset({WAITING, NO_WORKER, QUEUED, PROCESSING})
+#: values pushed to a client and not released by it; beyond, it fetches what it asks for
+INLINE_BUDGET: Final = 64 * 2**20
+
+
+def activate(state: SchedulerState, task: SchedulerTask) -> None:
+    """RELEASED → WAITING or QUEUED, and the same for whatever it needs."""
+    stack = [task]
+    doomed: list[SchedulerTask] = []
+    while stack:
+        each = stack.pop()
+        if each.state is not RELEASED:
+            continue
+        if each.group.function is None:
+            doomed.append(each)
+            continue
+        each.state = WAITING
+        each.waiting_on = 0
+        for dep in each.deps:
+            dep.waiters += 1
+            if dep.state is MEMORY:
+                continue
+            each.waiting_on += 1
+            if dep.state is RELEASED:
+                stack.append(dep)
+            elif dep.state is ERRED:
+                doomed.append(dep)
+        if not each.waiting_on:
+            make_ready(state, each)
+    for each in doomed:
+        if each.state is ERRED:
+            assert each.erred_by is not None
+            cascade(state, each)
+        else:
+            text = f"the scattered data {each.name} was lost with the last worker that held it"
+            fail(state, each, (DATA_LOST, b"", text))
+
+
+def make_ready(state: SchedulerState, task: SchedulerTask) -> None:
+    """WAITING or NO_WORKER → QUEUED, in the common queue or in a worker's backlog."""
+    if task.group.workers:
+        may = placement.allowed(task, state.workers.values())
+        if not may:
+            task.state = NO_WORKER
+            state.unrunnable[task] = None
+            return
+        task.state = QUEUED
+        enqueue_at(state, placement.least_occupied(may), task)
+        return
+    task.state = QUEUED
+    if task.deps:
+        holder, _missing = placement.holder_of_most(task)
+        if holder is not None and placement.prefers_holder(task, holder):
+            enqueue_at(state, holder, task)
+            return
+    state.ready.push(deque((task,)))
+
+
+def enqueue_at(state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask) -> None:
+    """Let a QUEUED task wait for *worker*."""
+    worker.backlog.append(task)
+    state.backlogged[worker] = None
+
+
+def assign(
+    state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask, seconds: float
+) -> None:
+    """QUEUED → PROCESSING. The caller calls `note_room` when done with the worker."""
+    task.state = PROCESSING
+    task.processing_on = worker
+    task.attempt += 1
+    worker.processing[task] = seconds
+    worker.occupancy += seconds
+    state.outbox.send(worker, task)
+
+
+def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
+    """Take a PROCESSING task off its worker's books; the caller sets the new state."""
+    worker = task.processing_on
+    assert worker is not None
+    task.processing_on = None
+    worker.occupancy -= worker.processing.pop(task)
+    if not worker.processing:
+        worker.occupancy = 0.0  # let no rounding error pile up
+    return worker
+
+
+def remember(
+    state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker, value: bytes | None
+) -> None:
+    """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
+    task.state = MEMORY
+    if task.who_has is None:
+        task.who_has = {worker: None}
+    else:
+        task.who_has[worker] = None
+    worker.has_what[task] = None
+    if task.wanted_by:
+        for client in task.wanted_by:
+            report_memory(state, client, task, value)
+    if task.dependents:
+        for dependent in task.dependents:
+            if dependent.state is WAITING:
+                dependent.waiting_on -= 1
+                if not dependent.waiting_on:
+                    make_ready(state, dependent)
+    settle_deps(state, task)
+    if not task.waiters and not task.wanted_by:
+        release_if_unneeded(state, task)
+
+
+def report_memory(
+    state: SchedulerState, client: SchedulerClient, task: SchedulerTask, value: bytes | None
+) -> None:
+    """Tell a client of a result, with the value while its budget for that lasts."""
+    if value is not None:
+        size = len(value)
+        pushed = client.wants_what.get(task, 0)
+        if not pushed and client.inlined + size <= INLINE_BUDGET:
+            client.inlined += size
+            client.wants_what[task] = size
+        else:
+            value = None
+    for own_id in client.names.get(task, (task.id,)):
+        state.outbox.finished(client, own_id, task.nbytes, value)
+
+
+def settle_deps(state: SchedulerState, task: SchedulerTask) -> None:
+    """A task is no longer active: what it needed may go."""
+    for dep in task.deps:
+        dep.waiters -= 1
+        if not dep.waiters and not dep.wanted_by:
+            release_if_unneeded(state, dep)
+
+
+def fail(state: SchedulerState, task: SchedulerTask, erred_by: tuple[str, bytes, str]) -> None:
+    """Any state but MEMORY → ERRED, with all that needs it; the clients are told."""
+    leave_active(state, task)
+    task.state = ERRED
+    task.erred_by = erred_by
+    cascade(state, task)
+
+
+def cascade(state: SchedulerState, cause: SchedulerTask) -> None:
+    """Report a failed task and fail every active task that needs it."""
+    assert cause.erred_by is not None
+    stack = [cause]
+    failed = []
+    while stack:
+        task = stack.pop()
+        failed.append(task)
+        for client in task.wanted_by or ():
+            for own_id in client.names.get(task, (task.id,)):
+                state.outbox.erred(client, own_id, *cause.erred_by)
+        for dependent in task.dependents or ():
+            if dependent.state in ACTIVE:
+                leave_active(state, dependent)
+                dependent.state = ERRED
+                dependent.erred_by = cause.erred_by
+                stack.append(dependent)
+    for task in failed:
+        release_if_unneeded(state, task)
+
+
+def leave_active(state: SchedulerState, task: SchedulerTask) -> None:
+    """Undo what being active meant; the caller sets the new state."""
+    was = task.state
+    if was is PROCESSING:
+        worker = unassign(state, task)
+        state.outbox.drop(worker, task)
+        state.note_room(worker)
+    elif was is NO_WORKER:
+        del state.unrunnable[task]
+    if was in ACTIVE:
+        task.state = RELEASED
+        settle_deps(state, task)
+
+
+def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
+    """Drop the result, the work or the whole record of what nobody needs any more."""
+    stack = [task]
+    while stack:
+        each = stack.pop()
+        if each.wanted_by or each.waiters or each.state is FORGOTTEN:
+            continue
+        if each.state is MEMORY:
+            drop_result(state, each)
+        elif each.state in ACTIVE:
+            was = each.state
+            if was is PROCESSING:
+                worker = unassign(state, each)
+                state.outbox.drop(worker, each)
+                state.note_room(worker)
+            elif was is NO_WORKER:
+                del state.unrunnable[each]
+            each.state = RELEASED
+            for dep in each.deps:
+                dep.waiters -= 1
+                stack.append(dep)
+        if not each.dependents:
+            each.state = FORGOTTEN
+            state.tasks.pop(each.id, None)
+            if each.key and state.keys.get(each.key) is each:
+                del state.keys[each.key]
+            for dep in each.deps:
+                if dep.dependents is not None:
+                    dep.dependents.pop(each, None)
+                stack.append(dep)
+            each.deps = ()
+
+
+def drop_result(state: SchedulerState, task: SchedulerTask) -> None:
+    """MEMORY → RELEASED: the holders are told to forget it."""
+    for worker in task.who_has or ():
+        del worker.has_what[task]
+        state.outbox.release(worker, task)
+    task.who_has = None
+    task.state = RELEASED
+
+
+def unwant(state: SchedulerState, client: SchedulerClient, task: SchedulerTask) -> None:
+    """*client* no longer holds a future of *task*."""
+    client.inlined -= client.wants_what.pop(task, 0)
+    for own_id in client.names.pop(task, ()):
+        client.aliases.pop(own_id, None)
+    wanted = task.wanted_by
+    if wanted is not None:
+        wanted.pop(client, None)
+        if not wanted:
+            task.wanted_by = None
+            if not task.waiters:
+                release_if_unneeded(state, task)
+
+
+def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker) -> None:
+    """*worker* no longer holds *task*; computed again if somebody still needs it."""
+    holders = task.who_has
+    if holders is None or worker not in holders:
+        return
+    del holders[worker]
+    worker.has_what.pop(task, None)
+    if holders:
+        return
+    task.who_has = None
+    task.state = RELEASED
+    for dependent in task.dependents or ():
+        if dependent.state is WAITING:
+            dependent.waiting_on += 1
+        elif dependent.state in (QUEUED, NO_WORKER):
+            if dependent.state is NO_WORKER:
+                del state.unrunnable[dependent]
+            dependent.state = WAITING
+            dependent.waiting_on = 1
+    unfetched = any(not client.wants_what.get(task) for client in task.wanted_by or ())
+    if task.waiters or unfetched:
+        activate(state, task)
+    else:
+        release_if_unneeded(state, task)
+
+
+def cancel(state: SchedulerState, task: SchedulerTask) -> None:
+    """End a task that has no result yet, and all that need it, as cancelled."""
+    if task.state in ACTIVE or task.state is RELEASED:
+        fail(state, task, (CANCELLED, b"", f"{task.name} was cancelled"))

@@ -1,0 +1,1 @@
+"""The worker's machine: what to fetch, run, keep and report."""

@@ -1,0 +1,228 @@
+"""`WorkerCore`: stimuli in, instructions out, for one worker.
+
+A task waits for its inputs (fetched from the peers that the scheduler named, each input
+once however many tasks need it), executes, and ends with exactly one report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted_dist.aliases import Address, TaskId
+from twisted_dist.core.worker_side import messages as m
+
+#: a value up to this size rides to the client with the report of its task
+INLINE_BYTES: Final = 64 * 1024
+
+
+class WorkerCore:
+    """Decides what a worker does; does nothing."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[TaskId, m.WorkerTask] = {}
+        #: {held value: its size}
+        self.held: dict[TaskId, int] = {}
+        #: {value under way: (from where, the tasks waiting for it)}
+        self.flights: dict[TaskId, tuple[Address, list[m.WorkerTask]]] = {}
+        self._handlers: dict[type, Callable[[Any], list[object]]] = {
+            m.TasksGiven: self._tasks_given,
+            m.ExecutionFinished: self._finished,
+            m.ExecutionErred: self._erred,
+            m.ExecutionReturned: self._returned,
+            m.ExecutorDied: self._executor_died,
+            m.FetchFinished: self._fetch_finished,
+            m.DataPut: self._data_put,
+            m.DataForgotten: self._data_forgotten,
+            m.DropRequested: self._drop_requested,
+        }
+
+    def handle(self, stimulus: object) -> list[object]:
+        """Take a fact in; give back what is to be done about it, in order."""
+        return self._handlers[type(stimulus)](stimulus)
+
+    def reset(self) -> list[object]:
+        """The scheduler is gone: forget everything it asked for."""
+        ids = [task.id for task in self.tasks.values() if task.executing]
+        held = list(self.held)
+        self.tasks.clear()
+        self.held.clear()
+        self.flights.clear()
+        return [m.DropExecution(ids), m.Discard(held)]
+
+    def _tasks_given(self, fact: m.TasksGiven) -> list[object]:
+        ready: list[m.WorkerTask] = []
+        fetches: dict[Address, list[TaskId]] = {}
+        where: dict[TaskId, Address] | None = None
+        missing = m.ReportMissing([], [], [], [])
+        for digest, ids, attempts, calls, deps, wanted in fact.runs:
+            if not deps:
+                for task_id, attempt, call in zip(ids, attempts, calls):
+                    task = m.WorkerTask(task_id, attempt, digest, call, (), wanted)
+                    task.executing = True
+                    self.tasks[task_id] = task
+                    ready.append(task)
+                continue
+            if where is None:
+                where = {each: address for address, held in fact.sources for each in held}
+            for task_id, attempt, call, needs in zip(ids, attempts, calls, deps):
+                task = m.WorkerTask(task_id, attempt, digest, call, needs, wanted)
+                self._await_inputs(task, where, fetches, missing)
+                if task.missing < 0:
+                    continue
+                self.tasks[task_id] = task
+                if not task.missing:
+                    task.executing = True
+                    ready.append(task)
+        out: list[object] = [m.Fetch(address, ids) for address, ids in fetches.items()]
+        if ready:
+            out.append(m.Execute(ready))
+        if missing.ids:
+            out.append(missing)
+        return out
+
+    def _await_inputs(
+        self,
+        task: m.WorkerTask,
+        where: dict[TaskId, Address],
+        fetches: dict[Address, list[TaskId]],
+        missing: m.ReportMissing,
+    ) -> None:
+        unknown = [d for d in task.deps if d not in self.held and d not in self.flights]
+        if any(each not in where for each in unknown):
+            # the scheduler thinks it is here, and it is not: say so, let it decide anew
+            missing.ids.append(task.id)
+            missing.attempts.append(task.attempt)
+            task.missing = -1
+            return
+        for each in task.deps:
+            if each in self.held:
+                continue
+            task.missing += 1
+            flight = self.flights.get(each)
+            if flight is None:
+                address = where[each]
+                fetches.setdefault(address, []).append(each)
+                self.flights[each] = (address, [task])
+            else:
+                flight[1].append(task)
+
+    def _finished(self, fact: m.ExecutionFinished) -> list[object]:
+        report = m.ReportDone([], [], [], [], [])
+        kept: list[Any] = []
+        tasks = self.tasks
+        for task_id, attempt, value, nbytes, duration in zip(
+            fact.ids, fact.attempts, fact.values, fact.nbytes, fact.durations_us
+        ):
+            task = tasks.get(task_id)
+            if task is None or task.attempt != attempt:
+                continue
+            del tasks[task_id]
+            self.held[task_id] = nbytes
+            kept.append(value)
+            report.ids.append(task_id)
+            report.attempts.append(attempt)
+            report.nbytes.append(nbytes)
+            report.durations_us.append(duration)
+            inline = task.wanted and nbytes <= INLINE_BYTES and type(value) is bytes
+            report.values.append(value if inline else None)  # type: ignore[arg-type]
+        return [m.Keep(report.ids, kept), report] if report.ids else []
+
+    def _erred(self, fact: m.ExecutionErred) -> list[object]:
+        report = m.ReportFailed([], [], [], [])
+        for task_id, attempt, blob, text in zip(fact.ids, fact.attempts, fact.blobs, fact.texts):
+            task = self.tasks.get(task_id)
+            if task is not None and task.attempt == attempt:
+                del self.tasks[task_id]
+                report.ids.append(task_id)
+                report.attempts.append(attempt)
+                report.blobs.append(blob)
+                report.texts.append(text)
+        return [report] if report.ids else []
+
+    def _returned(self, fact: m.ExecutionReturned) -> list[object]:
+        report = m.ReportReturned([], [])
+        for task_id in fact.ids:
+            task = self.tasks.pop(task_id, None)
+            if task is not None:
+                report.ids.append(task_id)
+                report.attempts.append(task.attempt)
+        return [report] if report.ids else []
+
+    def _executor_died(self, fact: m.ExecutorDied) -> list[object]:
+        killed = m.ReportKilled([], [], [])
+        returned = m.ReportReturned([], [])
+        running = set(fact.running)
+        for task in [task for task in self.tasks.values() if task.executing]:
+            del self.tasks[task.id]
+            if task.id in running:
+                killed.ids.append(task.id)
+                killed.attempts.append(task.attempt)
+                killed.texts.append(fact.text)
+            else:
+                returned.ids.append(task.id)
+                returned.attempts.append(task.attempt)
+        return [each for each in (killed, returned) if each.ids]
+
+    def _fetch_finished(self, fact: m.FetchFinished) -> list[object]:
+        ready: list[m.WorkerTask] = []
+        copies: list[TaskId] = []
+        unneeded: list[TaskId] = []
+        for task_id, nbytes in zip(fact.ids, fact.nbytes):
+            flight = self.flights.pop(task_id, None)
+            if flight is None:
+                unneeded.append(task_id)
+                continue
+            self.held[task_id] = nbytes
+            copies.append(task_id)
+            for task in flight[1]:
+                task.missing -= 1
+                if not task.missing and self.tasks.get(task.id) is task:
+                    task.executing = True
+                    ready.append(task)
+        missing = m.ReportMissing([], [], [], [])
+        for task_id in fact.absent:
+            flight = self.flights.pop(task_id, None)
+            if flight is None:
+                continue
+            missing.missing.append(task_id)
+            missing.addresses.append(fact.address)
+            for task in flight[1]:
+                if self.tasks.get(task.id) is task:
+                    del self.tasks[task.id]
+                    missing.ids.append(task.id)
+                    missing.attempts.append(task.attempt)
+        out: list[object] = []
+        if unneeded:
+            out.append(m.Discard(unneeded))
+        if copies:
+            out.append(m.ReportCopies(copies))
+        if ready:
+            out.append(m.Execute(ready))
+        if missing.missing:
+            out.append(missing)
+        return out
+
+    def _data_put(self, fact: m.DataPut) -> list[object]:
+        self.held.update(zip(fact.ids, fact.nbytes))
+        return []
+
+    def _data_forgotten(self, fact: m.DataForgotten) -> list[object]:
+        gone = [each for each in fact.ids if self.held.pop(each, None) is not None]
+        return [m.Discard(gone)] if gone else []
+
+    def _drop_requested(self, fact: m.DropRequested) -> list[object]:
+        executing = []
+        returned = m.ReportReturned([], [])
+        for task_id in fact.ids:
+            task = self.tasks.get(task_id)
+            if task is None:
+                continue
+            if task.executing:
+                executing.append(task_id)
+            else:
+                del self.tasks[task_id]
+                returned.ids.append(task_id)
+                returned.attempts.append(task.attempt)
+        out: list[object] = [m.DropExecution(executing)] if executing else []
+        return [*out, returned] if returned.ids else out

@@ -1,0 +1,210 @@
+"""The worker machine's stimuli and instructions, batches like the scheduler's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+
+from twisted_dist.aliases import Address, Digest, TaskId, Value
+
+
+class WorkerTask:
+    """One task as the worker sees it."""
+
+    __slots__ = ("attempt", "call", "deps", "digest", "executing", "id", "missing", "wanted")
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        attempt: int,
+        digest: Digest,
+        call: bytes,
+        deps: Sequence[TaskId],
+        wanted: bool,
+    ) -> None:
+        self.id = task_id
+        self.attempt = attempt
+        self.digest = digest
+        self.call = call
+        self.deps = deps
+        #: a client wants the value, so a small one rides with the report
+        self.wanted = wanted
+        #: inputs not here yet
+        self.missing = 0
+        self.executing = False
+
+
+# -- stimuli
+
+
+@frozen
+class TasksGiven:
+    """The scheduler gave tasks; *sources* says who holds the inputs that are not here."""
+
+    runs: Sequence[Sequence[Any]]
+    sources: Sequence[tuple[Address, Sequence[TaskId]]]
+
+
+@frozen
+class ExecutionFinished:
+    """The executor has results."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    values: Sequence[Value]
+    nbytes: Sequence[int]
+    durations_us: Sequence[int]
+
+
+@frozen
+class ExecutionErred:
+    """The executor's tasks raised."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    blobs: Sequence[bytes]
+    texts: Sequence[str]
+
+
+@frozen
+class ExecutionReturned:
+    """The executor never began these."""
+
+    ids: Sequence[TaskId]
+
+
+@frozen
+class ExecutorDied:
+    """The process that ran tasks ended; *running* are those it had begun."""
+
+    running: Sequence[TaskId]
+    text: str
+
+
+@frozen
+class FetchFinished:
+    """Values came from a peer; ids it did not have are in *absent*."""
+
+    address: Address
+    ids: Sequence[TaskId]
+    nbytes: Sequence[int]
+    absent: Sequence[TaskId]
+
+
+@frozen
+class DataPut:
+    """A client stored values here."""
+
+    ids: Sequence[TaskId]
+    nbytes: Sequence[int]
+
+
+@frozen
+class DataForgotten:
+    """The scheduler says that nobody needs these."""
+
+    ids: Sequence[TaskId]
+
+
+@frozen
+class DropRequested:
+    """The scheduler wants these not to run."""
+
+    ids: Sequence[TaskId]
+
+
+# -- instructions
+
+
+@frozen
+class Execute:
+    """Run these; all their inputs are held."""
+
+    tasks: list[WorkerTask]
+
+
+@frozen
+class DropExecution:
+    """Take these back from the executor, where it has not begun."""
+
+    ids: list[TaskId]
+
+
+@frozen
+class Fetch:
+    """Get values from the peer at *address*."""
+
+    address: Address
+    ids: list[TaskId]
+
+
+@frozen
+class Keep:
+    """Store values."""
+
+    ids: Sequence[TaskId]
+    values: Sequence[Value]
+
+
+@frozen
+class Discard:
+    """Remove values from the store."""
+
+    ids: Sequence[TaskId]
+
+
+@frozen
+class ReportDone:
+    """Tell the scheduler of results; a value rides along when small and wanted."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    nbytes: list[int]
+    durations_us: list[int]
+    values: list[bytes | None]
+
+
+@frozen
+class ReportFailed:
+    """Tell the scheduler of exceptions."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    blobs: list[bytes]
+    texts: list[str]
+
+
+@frozen
+class ReportReturned:
+    """Tell the scheduler that these did not run here."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+
+
+@frozen
+class ReportKilled:
+    """Tell the scheduler that the process died while these ran."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    texts: list[str]
+
+
+@frozen
+class ReportMissing:
+    """Tell the scheduler that inputs could not be had where it said."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    missing: list[TaskId]
+    addresses: list[Address]
+
+
+@frozen
+class ReportCopies:
+    """Tell the scheduler that these are held here too."""
+
+    ids: list[TaskId]

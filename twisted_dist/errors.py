@@ -1,0 +1,100 @@
+"""Every error that a user can meet.
+
+The tree::
+
+    TwistedDistError
+    ├── ConnectError            the scheduler or worker could not be reached
+    ├── ConnectionClosedError   it was reached and then went away
+    ├── ProtocolError           bytes that are not our protocol, or over a bound
+    ├── RefusedError            the other side understood and said no
+    ├── UsageProblem            the call cannot mean anything; nothing was sent
+    ├── TaskError               a task ended without a value and without an exception of its own
+    │   ├── TaskKilledError     its process died while it ran
+    │   ├── WorkerLostError     its worker was lost too often
+    │   ├── DependencyLostError what it needs is gone and cannot be computed again
+    │   └── DataLostError       scattered data whose last holder died
+    └── RemoteError             an exception that could not be pickled, as text
+
+``CancelledError`` is ``concurrent.futures.CancelledError``, so that code written for the
+standard library keeps working; ``TimeoutError`` is the built-in one for the same reason.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+
+__all__ = [
+    "CancelledError",
+    "ConnectError",
+    "ConnectionClosedError",
+    "DataLostError",
+    "DependencyLostError",
+    "ProtocolError",
+    "RefusedError",
+    "RemoteError",
+    "RemoteTraceback",
+    "TaskError",
+    "TaskKilledError",
+    "TwistedDistError",
+    "UsageProblem",
+    "WorkerLostError",
+]
+
+
+class TwistedDistError(Exception):
+    """Base of everything this package raises on its own account."""
+
+
+class ConnectError(TwistedDistError):
+    """Nothing answered at the address within the time given."""
+
+
+class ConnectionClosedError(TwistedDistError):
+    """The connection ended while something was still owed on it."""
+
+
+class ProtocolError(TwistedDistError):
+    """Bytes that break docs/protocol.md; ends the connection they came on."""
+
+
+class RefusedError(TwistedDistError):
+    """The peer understood the request and refused it; the message says why."""
+
+
+class UsageProblem(TwistedDistError, ValueError):
+    """An argument that cannot be meant; nothing was sent."""
+
+
+class TaskError(TwistedDistError):
+    """A task ended without a value and without an exception of its own."""
+
+
+class TaskKilledError(TaskError):
+    """The process running the task died; the message has its exit status or signal."""
+
+
+class WorkerLostError(TaskError):
+    """Worker after worker was lost while holding the task, beyond its budget."""
+
+
+class DependencyLostError(TaskError):
+    """Something the task needs is gone for good."""
+
+
+class DataLostError(TaskError):
+    """Scattered data whose last holder left; there is no function to compute it again."""
+
+
+class RemoteError(TwistedDistError):
+    """Stands for a remote exception that could not be pickled or loaded here."""
+
+
+class RemoteTraceback(Exception):
+    """Carries the worker's traceback as the ``__cause__`` of the exception raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return "\n" + self.text

@@ -1,0 +1,91 @@
+"""Runs one task: its function, its arguments, its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import pickle
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+from twisted_dist.aliases import Digest, TaskId, Value
+from twisted_dist.execution.payloads import (
+    dump_exception,
+    dump_value,
+    load_call,
+    load_value,
+    value_nbytes,
+)
+
+
+class TaskSpec:
+    """What is needed to run a task; *inputs* are the values of its dependencies."""
+
+    __slots__ = ("attempt", "call", "digest", "inputs", "task_id")
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        attempt: int,
+        digest: Digest,
+        call: bytes,
+        inputs: Mapping[TaskId, Value],
+    ) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self.digest = digest
+        self.call = call
+        self.inputs = inputs
+
+
+class Outcome:
+    """How a task ended: a value, or an error (pickled exception and traceback)."""
+
+    __slots__ = ("attempt", "duration_us", "error", "nbytes", "task_id", "value")
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.task_id = spec.task_id
+        self.attempt = spec.attempt
+        self.value: Value = b""
+        self.nbytes = 0
+        self.duration_us = 0
+        self.error: tuple[bytes, str] | None = None
+
+
+class TaskRunner:
+    """Holds the functions of a process and runs tasks with them, from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self._clock = clock
+        self._blobs: dict[Digest, bytes] = {}
+        self._functions: dict[Digest, Callable[..., Any]] = {}
+
+    def add_function(self, digest: Digest, blob: bytes) -> None:
+        """Keep a pickled function; it is loaded when a task first needs it."""
+        self._blobs[digest] = blob
+
+    def _function(self, digest: Digest) -> Callable[..., Any]:
+        function = self._functions.get(digest)
+        if function is None:
+            function = self._functions[digest] = pickle.loads(self._blobs[digest])
+        return function
+
+    def run(self, spec: TaskSpec) -> Outcome:
+        """Run a task. Never raises: whatever goes wrong is the task's error."""
+        outcome = Outcome(spec)
+        started = self._clock()
+        try:
+            function = self._function(spec.digest)
+            inputs = spec.inputs
+            values = {each: load_value(value) for each, value in inputs.items()} if inputs else {}
+            args, kwargs = load_call(spec.call, values)
+            result = function(*args, **kwargs)
+            if inspect.iscoroutine(result):
+                result = asyncio.run(result)
+            outcome.value = dump_value(result)
+            outcome.nbytes = value_nbytes(outcome.value)
+        except BaseException as problem:
+            outcome.error = dump_exception(problem)
+        outcome.duration_us = int((self._clock() - started) * 1e6)
+        return outcome

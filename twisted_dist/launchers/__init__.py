@@ -1,0 +1,1 @@
+"""Starting networks: command lines and processes, never services."""

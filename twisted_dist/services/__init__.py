@@ -1,0 +1,1 @@
+"""The daemons as Twisted services: `Scheduler`, `Worker`, `Nanny`."""

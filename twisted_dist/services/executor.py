@@ -1,0 +1,126 @@
+"""How a worker runs tasks: what every executor offers, and the one with threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted_dist.aliases import Digest, TaskId, Value
+from twisted_dist.core.worker_side import messages as m
+from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
+from twisted_dist.execution.slots import SlotPool
+
+#: seconds between flushes while tasks are unfinished
+TICK_S = 0.005
+
+
+class Executor(Protocol):
+    """Runs tasks and says how they ended, as stimuli of the worker's machine.
+
+    All calls, and all calls of *tell*, happen in the reactor's thread.
+    """
+
+    tell: Callable[[object], None]
+
+    def start(self) -> Any:
+        """Begin; fires (or returns) when tasks can be run."""
+
+    def add_function(self, digest: Digest, blob: bytes) -> None:
+        """Precedes the first task that needs it."""
+
+    def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
+        """Run tasks; *values* holds all their inputs, and more."""
+
+    def drop(self, ids: Sequence[TaskId]) -> None:
+        """Do not run these, where not begun; those are told as returned."""
+
+    def stop(self) -> Any:
+        """End; fires (or returns) when no thread, process or descriptor is left."""
+
+
+class ThreadExecutor:
+    """Runs tasks in threads of this process: for embedding, tests and trusted code."""
+
+    def __init__(self, reactor: Any, nthreads: int) -> None:
+        self.tell: Callable[[object], None] = lambda fact: None
+        self._reactor = reactor
+        self._nthreads = nthreads
+        self._runner = TaskRunner()
+        self._pool: SlotPool | None = None
+        self._lock = threading.Lock()
+        self._arrived: list[Outcome] = []
+        self._tick: Any = None
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._pool = SlotPool(self._nthreads, self._runner, self._deliver)
+
+    def add_function(self, digest: Digest, blob: bytes) -> None:
+        """Keep a pickled function; loaded when first needed."""
+        self._runner.add_function(digest, blob)
+
+    def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
+        """Queue tasks for the threads."""
+        assert self._pool is not None
+        self._pool.put(
+            TaskSpec(t.id, t.attempt, t.digest, t.call, {d: values[d] for d in t.deps})
+            for t in tasks
+        )
+        if self._tick is None:
+            self._tick = self._reactor.callLater(TICK_S, self._flush)
+
+    def _flush(self) -> None:
+        self._tick = None
+        if self._pool is not None and self._pool.unfinished:
+            self._pool.flush()
+            self._tick = self._reactor.callLater(TICK_S, self._flush)
+
+    def drop(self, ids: Sequence[TaskId]) -> None:
+        """Take back what has not begun."""
+        if self._pool is not None:
+            self.tell(m.ExecutionReturned(self._pool.drop(ids)))
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        """In a slot's thread: hand over, waking the reactor once for what gathers."""
+        with self._lock:
+            first = not self._arrived
+            self._arrived += outcomes
+        if first:
+            self._reactor.callFromThread(self._take)
+
+    def _take(self) -> None:
+        with self._lock:
+            outcomes, self._arrived = self._arrived, []
+        if self._pool is None:
+            return
+        good = [each for each in outcomes if each.error is None]
+        bad = [(each, each.error) for each in outcomes if each.error is not None]
+        if good:
+            self.tell(
+                m.ExecutionFinished(
+                    [each.task_id for each in good],
+                    [each.attempt for each in good],
+                    [each.value for each in good],
+                    [each.nbytes for each in good],
+                    [each.duration_us for each in good],
+                )
+            )
+        if bad:
+            self.tell(
+                m.ExecutionErred(
+                    [each.task_id for each, _ in bad],
+                    [each.attempt for each, _ in bad],
+                    [error[0] for _, error in bad],
+                    [error[1] for _, error in bad],
+                )
+            )
+
+    def stop(self) -> None:
+        """End the threads; one inside a task is left as a daemon thread until it returns."""
+        pool, self._pool = self._pool, None
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if pool is not None:
+            pool.stop()

@@ -1,0 +1,193 @@
+"""`Scheduler`: the scheduling core on a listening port."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+from twisted.internet import defer
+
+from twisted_dist.core import instructions as i
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.scheduler import LEASE_S, SchedulerCore
+from twisted_dist.errors import RefusedError
+from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.views import VIEWS
+from twisted_dist.wire import commands, schema
+from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
+
+DEFAULT_PORT: Final = 8786
+
+
+class Scheduler(ListeningService):
+    """Where workers register and clients submit.
+
+    Args:
+        reactor: the reactor to live in; the installed one by default.
+        loop: alias of *reactor*, for code of 2016.
+        host: address to listen on and to be known by; by default every interface, known
+            by the address that other hosts reach.
+        lease_s: seconds without a heartbeat until a worker is given up.
+
+    Several may live in one process. As an `IService` it starts on *port*.
+    """
+
+    kind = "scheduler"
+
+    def __init__(
+        self,
+        reactor: Any = None,
+        loop: Any = None,
+        host: str | None = None,
+        port: int = DEFAULT_PORT,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        super().__init__(running_reactor(reactor, loop), host)
+        self.port = port
+        self.core = SchedulerCore(lease_s)
+        self._numbers = count(1)
+        self._workers: dict[int, WorkerEnd] = {}
+        self._clients: dict[int, ClientEnd] = {}
+        self._queue: list[s.Stimulus] = []
+        self._handling = False
+        self._timer: Any = None
+
+    # -- life
+
+    def start(self, port: int | None = None) -> defer.Deferred[str]:
+        """Listen; fires with the address, ``ip:port``. Port 0 takes any free one.
+
+        Fails with `twisted.internet.error.CannotListenError` where the port is taken.
+        """
+        return defer.Deferred.fromCoroutine(self._start(self.port if port is None else port))
+
+    async def _start(self, port: int) -> str:
+        taken = await self.start_listening(port)
+        self.address = f"{self.host or reachable_host()}:{taken}"
+        # long-lived tables: fewer, later collections (docs/benchmarks.md)
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        return self.address
+
+    async def stop_work(self) -> None:
+        """Forget the timer; connections are ended by the caller."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def startService(self) -> None:
+        """Start as part of an application."""
+        super().startService()
+        self.start().addErrback(lambda f: self.log.failure("cannot start", failure=f))
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Stop as part of an application."""
+        super().stopService()
+        return self.stop()
+
+    # -- control
+
+    def responders(self) -> dict[type, Callable[..., Any]]:
+        """Adds registration and the views to what every daemon answers."""
+        return {
+            **super().responders(),
+            commands.RegisterWorker: self._register_worker,
+            commands.RegisterClient: self._register_client,
+            commands.Query: lambda proto, what, arguments: {"result": self.query(what, arguments)},
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What `rpc(…).identity()` answers."""
+        state = self.core.state
+        return {
+            **super().identity(),
+            "workers": len(state.workers),
+            "clients": len(state.clients),
+            "tasks": len(state.tasks),
+            "nthreads": sum(w.nthreads for w in state.workers.values()),
+        }
+
+    def query(self, what: str, arguments: Any) -> Any:
+        """A view by name (`services.views`)."""
+        view = VIEWS.get(what)
+        if view is None:
+            raise RefusedError(f"no such view: {what!r}; there are {', '.join(sorted(VIEWS))}")
+        if what == "info":
+            return {**self.identity(), **view(self.core.state, arguments)}
+        return view(self.core.state, arguments)
+
+    def _register_worker(self, proto: Any, address: str, name: str, nthreads: int) -> Any:
+        if nthreads < 1:
+            raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
+        taken = {worker.name for worker in self.core.state.workers.values()}
+        if name and name in taken:
+            raise RefusedError(f"another worker is named {name!r}; give this one another --name")
+        number = next(self._numbers)
+        end = WorkerEnd(number, self.stimulate, self._worker_gone)
+        self._workers[number] = end
+        end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
+        self.stimulate(s.WorkerJoined(number, address, name or address, nthreads))
+        return end.protocol
+
+    def _register_client(self, proto: Any, name: str) -> Any:
+        number = next(self._numbers)
+        end = ClientEnd(number, self.stimulate, self.query, self._client_gone)
+        self._clients[number] = end
+        end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
+        self.stimulate(s.ClientJoined(number, name))
+        return end.protocol
+
+    def _worker_gone(self, number: int, reason: str) -> None:
+        del self._workers[number]
+        self.stimulate(s.WorkerLost(number, reason))
+
+    def _client_gone(self, number: int, reason: str) -> None:
+        del self._clients[number]
+        self.stimulate(s.ClientLost(number))
+
+    # -- the core
+
+    def stimulate(self, stimulus: s.Stimulus) -> None:
+        """Give the core a fact and do what it says; facts that arise meanwhile queue up."""
+        self._queue.append(stimulus)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._queue:
+                each = self._queue.pop(0)
+                self._execute(self.core.handle(each, self.reactor.seconds()))
+        finally:
+            self._handling = False
+        self._rearm()
+
+    def _execute(self, instructions: list[i.Instruction]) -> None:
+        touched: dict[Any, None] = {}
+        for each in instructions:
+            end: Any
+            if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations)):
+                end = self._clients.get(each.client)
+            else:
+                end = self._workers.get(each.worker)
+            if end is not None:
+                end.execute(each)
+                touched[end] = None
+        for end in touched:
+            end.protocol.flush()
+
+    def _rearm(self) -> None:
+        deadline = self.core.next_deadline()
+        if deadline is None or self._stopping is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        elif self._timer is None:
+            delay = max(0.0, deadline - self.reactor.seconds())
+            self._timer = self.reactor.callLater(delay, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._execute(self.core.expire(self.reactor.seconds()))
+        self._rearm()

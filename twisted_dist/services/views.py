@@ -1,0 +1,49 @@
+"""What users may ask the scheduler about: read-only views of its state, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted_dist.core.state import SchedulerState
+
+
+def who_has(state: SchedulerState, ids: Any) -> dict[str, list[str]]:
+    """``{key: [addresses that hold it]}``, of the task ids given or of all."""
+    tasks = state.tasks.values() if ids is None else map(state.tasks.get, ids)
+    return {t.name: [w.address for w in t.who_has or ()] for t in tasks if t is not None}
+
+
+def has_what(state: SchedulerState, _arguments: Any) -> dict[str, list[str]]:
+    """``{worker address: [keys it holds]}``."""
+    return {w.address: [t.name for t in w.has_what] for w in state.workers.values()}
+
+
+def nthreads(state: SchedulerState, _arguments: Any) -> dict[str, int]:
+    """``{worker address: threads}``."""
+    return {w.address: w.nthreads for w in state.workers.values()}
+
+
+def info(state: SchedulerState, _arguments: Any) -> dict[str, Any]:
+    """The workers, each with its name, threads, load and what it measured of itself."""
+    return {
+        "workers": {
+            w.address: {
+                "name": w.name,
+                "nthreads": w.nthreads,
+                "processing": len(w.processing),
+                "queued": len(w.backlog),
+                "in_memory": len(w.has_what),
+                "metrics": dict(w.metrics),
+            }
+            for w in state.workers.values()
+        }
+    }
+
+
+VIEWS: Final[dict[str, Callable[[SchedulerState, Any], Any]]] = {
+    "who_has": who_has,
+    "has_what": has_what,
+    "nthreads": nthreads,
+    "info": info,
+}

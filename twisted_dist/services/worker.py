@@ -1,0 +1,322 @@
+"""`Worker` and `Nanny`: the worker's machine with a network, a store and an executor."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+import psutil
+from twisted.internet import defer, task
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from twisted_dist.aliases import TaskId, Value
+from twisted_dist.core.worker_side import messages as m
+from twisted_dist.core.worker_side.machine import WorkerCore
+from twisted_dist.errors import ConnectError, RefusedError
+from twisted_dist.execution.payloads import value_nbytes
+from twisted_dist.services.child_executor import ChildExecutor
+from twisted_dist.services.executor import Executor, ThreadExecutor
+from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.wire import commands, schema
+from twisted_dist.wire.data import DataProtocol
+from twisted_dist.wire.dial import DataPool, SwitchFactory, dial, parse_address
+from twisted_dist.wire.stream import StreamProtocol
+
+#: seconds between heartbeats; a twelfth of the lease
+HEARTBEAT_S: Final = 5.0
+#: seconds until a scheduler that is not there is dialled again, at first and at most
+FIRST_RETRY_S: Final = 0.1
+MOST_RETRY_S: Final = 5.0
+
+_FROM_SCHEDULER: Final = (
+    schema.WELCOME.number,
+    schema.GIVE_FUNCTION.number,
+    schema.TASKS.number,
+    schema.FORGET.number,
+    schema.DROP.number,
+)
+_REPORTS: Final = {
+    m.ReportDone: schema.DONE,
+    m.ReportFailed: schema.FAILED,
+    m.ReportReturned: schema.RETURNED,
+    m.ReportKilled: schema.KILLED,
+    m.ReportMissing: schema.MISSING,
+    m.ReportCopies: schema.COPIES,
+}
+
+
+class Worker(ListeningService):
+    """Registers with a scheduler and runs its tasks, in threads of this process.
+
+    Args:
+        scheduler: its host, or ``host:port``.
+        scheduler_port: its port, when *scheduler* is a host alone.
+        reactor: the reactor to live in; the installed one by default.
+        loop: alias of *reactor*, for code of 2016.
+        nthreads: tasks at a time; by default one for each core.
+        name: an alias that ``workers=`` understands; must be unique.
+        host: address to listen on and to be known by; by default the one from which the
+            scheduler is reached.
+
+    Use `Nanny` where the code is not trusted to leave its process alone.
+    """
+
+    kind = "worker"
+
+    def __init__(
+        self,
+        scheduler: str,
+        scheduler_port: int | None = None,
+        reactor: Any = None,
+        loop: Any = None,
+        nthreads: int | None = None,
+        name: str = "",
+        host: str | None = None,
+        port: int = 0,
+    ) -> None:
+        super().__init__(running_reactor(reactor, loop), host)
+        self.scheduler = f"{scheduler}:{scheduler_port}" if scheduler_port else scheduler
+        parse_address(self.scheduler)
+        self.nthreads = nthreads or psutil.cpu_count() or 1
+        self.name = name
+        self.port = port
+        self.core = WorkerCore()
+        self.registered: Callable[[Worker], None] = lambda worker: None
+        self._store: dict[TaskId, Value] = {}
+        self._stream: StreamProtocol | None = None
+        self._executor: Executor = self._make_executor()
+        self._executor.tell = self._stimulate
+        self._pool = DataPool(self.reactor, name or "worker")
+        self._beat = task.LoopingCall(self._heartbeat)
+        self._beat.clock = self.reactor
+        self._dialling: defer.Deferred[None] | None = None
+        self._first: defer.Deferred[str] | None = None
+
+    def _make_executor(self) -> Executor:
+        return ThreadExecutor(self.reactor, self.nthreads)
+
+    # -- life
+
+    def start(self, port: int | None = None) -> defer.Deferred[str]:
+        """Listen and register; fires with the address once the scheduler accepted it.
+
+        A scheduler that is not there yet is waited for. Fails with CannotListenError
+        where the port is taken, and with RefusedError where the scheduler says no.
+        """
+        return defer.Deferred.fromCoroutine(self._start(self.port if port is None else port))
+
+    async def listen(self, port: int) -> str:
+        """The first half of `start`: the address, before registration."""
+        taken = await self.start_listening(port)
+        host = self.host or reachable_host(await self._scheduler_ip())
+        self.address = f"{host}:{taken}"
+        return self.address
+
+    async def _scheduler_ip(self) -> tuple[str, int] | None:
+        host, port = parse_address(self.scheduler)
+        try:
+            return socket.gethostbyname(host), port
+        except OSError:
+            return None
+
+    async def _start(self, port: int) -> str:
+        if not self.address:
+            await self.listen(port)
+        await defer.maybeDeferred(self._executor.start)
+        self._first = defer.Deferred()
+        self._dial()
+        return await self._first
+
+    def startService(self) -> None:
+        """Start as part of an application."""
+        super().startService()
+        self.start().addErrback(self._start_failed)
+
+    def _start_failed(self, failure: Failure) -> None:
+        if self._stopping is None:
+            self.log.error("cannot start: {why}", why=failure.getErrorMessage())
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Stop as part of an application."""
+        super().stopService()
+        return self.stop()
+
+    async def stop_work(self) -> None:
+        """Leave the scheduler, end the executor, close all data connections."""
+        if self._beat.running:
+            self._beat.stop()
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self._stream is not None:
+            self._stream.end("this worker is stopping")
+        self._pool.close()
+        await defer.maybeDeferred(self._executor.stop)
+        if self._first is not None:
+            first, self._first = self._first, None
+            first.errback(ConnectError(f"stopped before {self.scheduler} was reached"))
+
+    # -- registration
+
+    def _dial(self) -> None:
+        self._dialling = defer.Deferred.fromCoroutine(self._register())
+        self._dialling.addErrback(self._dial_failed)
+
+    def _dial_failed(self, failure: Failure) -> None:
+        self._dialling = None
+        if self._stopping is not None:
+            failure.trap(defer.CancelledError, ConnectError)
+            return
+        if self._first is not None:
+            first, self._first = self._first, None
+            first.errback(failure)
+        else:
+            why = failure.getErrorMessage()
+            self.log.error("{scheduler} refused: {why}", scheduler=self.scheduler, why=why)
+
+    async def _register(self) -> None:
+        delay = FIRST_RETRY_S
+        while True:
+            try:
+                proto = await dial(self.reactor, self.scheduler, self.kind)
+                await self._switch(proto)
+            except ConnectError:
+                await task.deferLater(self.reactor, delay)
+                delay = min(delay * 2, MOST_RETRY_S)
+            else:
+                break
+        self._dialling = None
+
+    async def _switch(self, proto: amp.AMP) -> None:
+        stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._scheduler_gone)
+        self._stream = stream
+        try:
+            await proto.callRemote(
+                commands.RegisterWorker,
+                SwitchFactory(stream),
+                address=self.address,
+                name=self.name,
+                nthreads=self.nthreads,
+            )
+        except RefusedError:
+            self._stream = None
+            proto.transport.loseConnection()
+            raise
+        except Exception as problem:
+            self._stream = None
+            raise ConnectError(f"{self.scheduler} went away: {problem}") from None
+
+    def _welcomed(self) -> None:
+        if not self._beat.running:
+            ended = self._beat.start(HEARTBEAT_S)
+            ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
+        self.registered(self)
+        if self._first is not None:
+            first, self._first = self._first, None
+            first.callback(self.address)
+
+    def _scheduler_gone(self, reason: str) -> None:
+        self._stream = None
+        if self._beat.running:
+            self._beat.stop()
+        if self._stopping is not None:
+            return
+        self.log.warn("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
+        self._execute(self.core.reset())
+        self._dial()
+
+    def _heartbeat(self) -> None:
+        if self._stream is not None:
+            memory = psutil.Process().memory_info().rss
+            metrics = {"rss": memory, "held": len(self.core.held), "tasks": len(self.core.tasks)}
+            self._stream.send(schema.HEARTBEAT.pack(metrics))
+            self._stream.flush()
+
+    # -- control
+
+    def responders(self) -> dict[type, Callable[..., Any]]:
+        """Adds data connections to what every daemon answers."""
+        return {**super().responders(), commands.OpenData: self._open_data}
+
+    def _open_data(self, proto: Any, name: str) -> DataProtocol:
+        return DataProtocol(self._store.get, self._put)
+
+    def _put(self, ids: list[TaskId], values: list[Value]) -> None:
+        self._store.update(zip(ids, values))
+        self._stimulate(m.DataPut(ids, [value_nbytes(value) for value in values]))
+
+    def identity(self) -> dict[str, Any]:
+        """What `rpc(…).identity()` answers."""
+        return {
+            **super().identity(),
+            "name": self.name or self.address,
+            "nthreads": self.nthreads,
+            "scheduler": self.scheduler,
+            "held": len(self.core.held),
+            "tasks": len(self.core.tasks),
+        }
+
+    # -- the core
+
+    def _received(self, number: int, fields: dict[str, Any]) -> None:
+        if number == schema.TASKS.number:
+            self._stimulate(m.TasksGiven(**fields))
+        elif number == schema.FORGET.number:
+            self._stimulate(m.DataForgotten(**fields))
+        elif number == schema.DROP.number:
+            self._stimulate(m.DropRequested(**fields))
+        elif number == schema.GIVE_FUNCTION.number:
+            self._executor.add_function(fields["digest"], fields["blob"])
+        else:
+            self._welcomed()
+
+    def _stimulate(self, fact: object) -> None:
+        self._execute(self.core.handle(fact))
+
+    def _execute(self, instructions: list[object]) -> None:
+        for each in instructions:
+            schema_of = _REPORTS.get(type(each))  # type: ignore[arg-type]
+            if schema_of is not None:
+                if self._stream is not None:
+                    self._stream.send(schema_of.encode(each))
+            elif isinstance(each, m.Execute):
+                self._executor.run(each.tasks, self._store)
+            elif isinstance(each, m.Keep):
+                self._store.update(zip(each.ids, each.values))
+            elif isinstance(each, m.Discard):
+                for task_id in each.ids:
+                    self._store.pop(task_id, None)
+            elif isinstance(each, m.Fetch):
+                fetch = defer.Deferred.fromCoroutine(self._fetch(each.address, each.ids))
+                fetch.addErrback(lambda f: self.log.failure("fetching failed", failure=f))
+            elif isinstance(each, m.DropExecution):
+                self._executor.drop(each.ids)
+        if self._stream is not None:
+            self._stream.flush()
+
+    async def _fetch(self, address: str, ids: list[TaskId]) -> None:
+        values: dict[TaskId, Value] = {}
+        try:
+            connection = await self._pool.connection(address)
+            values = await connection.get(ids)
+        except Exception as problem:  # whatever it was, the scheduler decides what next
+            self.log.warn("no data from {a}: {p}", a=address, p=problem)
+        if self._stopping is None:
+            self._store.update(values)
+            sizes = [value_nbytes(value) for value in values.values()]
+            absent = [each for each in ids if each not in values]
+            self._stimulate(m.FetchFinished(address, list(values), sizes, absent))
+
+
+class Nanny(Worker):
+    """A `Worker` whose tasks run in a supervised child process.
+
+    This process never runs or unpickles anything of the user's. A task that ends its
+    process costs that process, which is started again, and nothing that is held here.
+    """
+
+    kind = "nanny"
+
+    def _make_executor(self) -> Executor:
+        return ChildExecutor(self.reactor, self.nthreads)

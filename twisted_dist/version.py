@@ -1,0 +1,3 @@
+"""The version of the package, also said in every hello."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,1 @@
+"""What travels between processes: docs/protocol.md, as code."""

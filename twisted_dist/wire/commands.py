@@ -1,0 +1,133 @@
+"""AMP commands: how every connection begins, and all of control.
+
+`Hello` comes first on every connection. `RegisterWorker`, `RegisterClient` and `OpenData`
+switch the connection to another protocol; everything else stays AMP.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import msgpack
+from twisted.protocols import amp
+
+from twisted_dist.errors import ProtocolError, RefusedError
+
+#: versions of docs/protocol.md that this package speaks, lowest and highest
+OLDEST_VERSION: Final = 1
+NEWEST_VERSION: Final = 1
+
+#: bytes that one `Chunked` argument may have
+MAX_CHUNKED_BYTES: Final = 8 * 2**20
+
+_CHUNK: Final = 60_000
+
+
+class Chunked(amp.Argument):  # type: ignore[misc]
+    """A msgpack value of up to 8 MiB, spread over as many AMP values as it takes.
+
+    AMP ends a value at 65,535 bytes; the state of a large network is longer.
+    """
+
+    def toBox(
+        self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: Any
+    ) -> None:
+        """Write *name*, *name*.1, *name*.2, … (AMP's interface)."""
+        packed = msgpack.packb(objects[amp._wireNameToPythonIdentifier(name)], use_bin_type=True)
+        for index in range(0, len(packed) or 1, _CHUNK):
+            part = name if not index else name + b".%d" % (index // _CHUNK)
+            strings[part] = packed[index : index + _CHUNK]
+
+    def fromBox(
+        self, name: bytes, strings: dict[bytes, bytes], objects: dict[str, Any], proto: Any
+    ) -> None:
+        """Read what `toBox` wrote (AMP's interface)."""
+        parts = [strings.pop(name)]
+        size = len(parts[0])
+        while (part := name + b".%d" % len(parts)) in strings:
+            parts.append(strings.pop(part))
+            size += len(parts[-1])
+            if size > MAX_CHUNKED_BYTES:
+                raise ProtocolError(f"argument {name!r} is over {MAX_CHUNKED_BYTES} bytes")
+        value = msgpack.unpackb(b"".join(parts), raw=False, strict_map_key=False)
+        objects[amp._wireNameToPythonIdentifier(name)] = value
+
+
+_ERRORS: Final = {RefusedError: b"REFUSED"}
+
+
+class Hello(amp.Command):  # type: ignore[misc]
+    """First on every connection: which versions, and who is calling.
+
+    Answer: the highest version both speak, and what the daemon is.
+    """
+
+    arguments: ClassVar = [
+        (b"oldest", amp.Integer()),
+        (b"newest", amp.Integer()),
+        (b"role", amp.Unicode()),
+        (b"software", amp.Unicode()),
+    ]
+    response: ClassVar = [
+        (b"version", amp.Integer()),
+        (b"service", amp.Unicode()),
+        (b"software", amp.Unicode()),
+    ]
+    errors: ClassVar = _ERRORS
+
+
+class RegisterWorker(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+    """A worker joins; from the answer on, the connection is its task stream."""
+
+    arguments: ClassVar = [
+        (b"address", amp.Unicode()),
+        (b"name", amp.Unicode()),
+        (b"nthreads", amp.Integer()),
+    ]
+    errors: ClassVar = _ERRORS
+
+
+class RegisterClient(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+    """A client joins; from the answer on, the connection is its task stream."""
+
+    arguments: ClassVar = [(b"name", amp.Unicode())]
+    errors: ClassVar = _ERRORS
+
+
+class OpenData(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+    """Bulk data from or to a worker; from the answer on, `wire.data`'s protocol."""
+
+    arguments: ClassVar = [(b"name", amp.Unicode())]
+    errors: ClassVar = _ERRORS
+
+
+class Identity(amp.Command):  # type: ignore[misc]
+    """What this daemon is, and what it sees."""
+
+    arguments: ClassVar = []
+    response: ClassVar = [(b"result", Chunked())]
+    errors: ClassVar = _ERRORS
+
+
+class Ping(amp.Command):  # type: ignore[misc]
+    """Whether the daemon's reactor turns."""
+
+    arguments: ClassVar = []
+    response: ClassVar = [(b"result", Chunked())]
+    errors: ClassVar = _ERRORS
+
+
+class Query(amp.Command):  # type: ignore[misc]
+    """One of the scheduler's views: ``who_has``, ``has_what``, ``nthreads``, ``info``."""
+
+    arguments: ClassVar = [(b"what", amp.Unicode()), (b"arguments", Chunked())]
+    response: ClassVar = [(b"result", Chunked())]
+    errors: ClassVar = _ERRORS
+
+
+class Terminate(amp.Command):  # type: ignore[misc]
+    """End this daemon cleanly; answered before it ends."""
+
+    arguments: ClassVar = []
+    response: ClassVar = [(b"result", Chunked())]
+    errors: ClassVar = _ERRORS

@@ -1,0 +1,126 @@
+"""Bulk data between members: values by id, on connections of their own.
+
+Whoever dials says hello and `OpenData` to a worker's port; then frames: ``[1, request,
+ids]`` asks for values, answered by ``[2, request, ids, values, last]`` in pieces;
+``[3, request, ids, values]`` stores values, answered by ``[4, request, nbytes]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgpack
+from twisted.internet import defer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_dist.aliases import TaskId, Value
+from twisted_dist.errors import ConnectionClosedError, ProtocolError
+from twisted_dist.execution.payloads import value_nbytes
+from twisted_dist.wire.frames import FrameDecoder, frame
+
+GET, GOT, PUT, STORED = 1, 2, 3, 4
+#: of one frame: one value must fit
+MAX_DATA_BYTES: Final = 2**31
+#: values are gathered into frames of about this size
+PIECE_BYTES: Final = 4 * 2**20
+
+
+class DataProtocol(Protocol):  # type: ignore[misc]
+    """Either end of a data connection.
+
+    Args:
+        find: gives the value of an id, or None; a serving end has one.
+        store: takes ids and values in; a serving end has one.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        find: Callable[[TaskId], Value | None] | None = None,
+        store: Callable[[list[TaskId], list[Value]], None] | None = None,
+    ) -> None:
+        self._find = find
+        self._store = store
+        self._decoder = FrameDecoder(MAX_DATA_BYTES)
+        self._requests: dict[int, tuple[defer.Deferred[Any], dict[TaskId, Value]]] = {}
+        self._next = 0
+
+    def get(self, ids: Sequence[TaskId]) -> defer.Deferred[dict[TaskId, Value]]:
+        """Fetch values; fires with those the peer has."""
+        return self._ask([GET, 0, list(ids)])
+
+    def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[None]:
+        """Store values at the peer; fires when it holds them."""
+        return self._ask([PUT, 0, list(ids), list(values)])
+
+    def _ask(self, message: list[Any]) -> defer.Deferred[Any]:
+        self._next += 1
+        message[1] = self._next
+        answer: defer.Deferred[Any] = defer.Deferred()
+        if self.transport is None:
+            answer.errback(ConnectionClosedError("the data connection is closed"))
+            return answer
+        self._requests[self._next] = (answer, {})
+        self._send(message)
+        return answer
+
+    def _send(self, message: list[Any]) -> None:
+        payload = msgpack.packb(message, use_bin_type=True)
+        if self.transport is not None:
+            self.transport.write(frame(payload))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Serve requests, collect answers; a malformed frame ends the connection."""
+        try:
+            for payload in self._decoder.feed(data):
+                self._received(payload)
+        except (ProtocolError, ValueError, TypeError, KeyError, msgpack.UnpackException) as bad:
+            self.log.warn("closing {p}: {bad}", p=self.transport.getPeer(), bad=bad)
+            self.transport.abortConnection()
+
+    def _received(self, payload: bytes) -> None:
+        message = msgpack.unpackb(payload, raw=False, max_bin_len=MAX_DATA_BYTES)
+        kind, request, *fields = message
+        if kind == GOT:
+            answer, values = self._requests[request]
+            values.update(zip(fields[0], fields[1]))
+            if fields[2]:
+                del self._requests[request]
+                answer.callback(values)
+        elif kind == STORED:
+            self._requests.pop(request)[0].callback(None)
+        elif kind == GET and self._find is not None:
+            self._serve(request, fields[0])
+        elif kind == PUT and self._store is not None:
+            self._store(fields[0], fields[1])
+            self._send([STORED, request, 0])
+        else:
+            raise ProtocolError(f"data message {kind} is not one that this peer may send")
+
+    def _serve(self, request: int, ids: list[TaskId]) -> None:
+        assert self._find is not None
+        found: list[TaskId] = []
+        values: list[Value] = []
+        size = 0
+        for each in ids:
+            value = self._find(each)
+            if value is None:
+                continue
+            found.append(each)
+            values.append(value)
+            size += value_nbytes(value)
+            if size >= PIECE_BYTES:
+                self._send([GOT, request, found, values, False])
+                found, values, size = [], [], 0
+        self._send([GOT, request, found, values, True])
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fail what is still owed."""
+        self.transport = None
+        requests, self._requests = self._requests, {}
+        for answer, _values in requests.values():
+            answer.errback(ConnectionClosedError(reason.getErrorMessage()))

@@ -1,0 +1,160 @@
+"""The scheduler's ends of task streams: messages ↔ stimuli and instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from twisted_dist.aliases import CLIENT_SHIFT
+from twisted_dist.core import instructions as i
+from twisted_dist.core import stimuli as s
+from twisted_dist.errors import ProtocolError, RefusedError
+from twisted_dist.wire import schema
+from twisted_dist.wire.frames import TARGET_BYTES
+from twisted_dist.wire.stream import StreamProtocol
+
+_FROM_WORKER: Final = {
+    schema.DONE.number: s.TasksFinished,
+    schema.FAILED.number: s.TasksErred,
+    schema.RETURNED.number: s.TasksReturned,
+    schema.KILLED.number: s.TasksKilled,
+    schema.MISSING.number: s.InputsMissing,
+    schema.COPIES.number: s.ReplicasAdded,
+    schema.HEARTBEAT.number: s.Heartbeat,
+}
+_FROM_CLIENT: Final = {
+    schema.FUNCTION.number: s.FunctionDefined,
+    schema.SUBMIT.number: s.TasksSubmitted,
+    schema.RELEASE.number: s.KeysReleased,
+    schema.CANCEL.number: s.CancelRequested,
+    schema.LOCATE.number: s.LocationsAsked,
+    schema.SCATTERED.number: s.DataScattered,
+}
+_TO_WORKER: Final = {
+    i.SendFunction: schema.GIVE_FUNCTION,
+    i.ReleaseData: schema.FORGET,
+    i.DropTasks: schema.DROP,
+}
+_TO_CLIENT: Final = {i.ReportErred: schema.ERRED, i.ReportLocations: schema.LOCATED}
+
+Stimulate = Callable[[s.Stimulus], None]
+
+
+def _pieces(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of a column whose bytes stay near `TARGET_BYTES`."""
+    start = total = 0
+    for index, size in enumerate(sizes):
+        if total and total + size > TARGET_BYTES:
+            yield start, index
+            start, total = index, 0
+        total += size + 24
+    if start < len(sizes):
+        yield start, len(sizes)
+
+
+class WorkerEnd:
+    """One registered worker's connection."""
+
+    def __init__(self, number: int, stimulate: Stimulate, gone: Callable[[int, str], None]) -> None:
+        self.number = number
+        self._stimulate = stimulate
+        self.protocol = StreamProtocol(
+            tuple(_FROM_WORKER), self._received, lambda reason: gone(number, reason)
+        )
+        self.send = self.protocol.send
+
+    def _received(self, number: int, fields: dict[str, Any]) -> None:
+        self._stimulate(_FROM_WORKER[number](self.number, **fields))
+
+    def execute(self, instruction: i.Instruction) -> None:
+        """Put an instruction on the wire."""
+        if isinstance(instruction, i.SendTasks):
+            self._send_tasks(instruction)
+        elif isinstance(instruction, i.EndWorker):
+            self.protocol.end(instruction.reason)
+        else:
+            self.send(_TO_WORKER[type(instruction)].encode(instruction))
+
+    def _send_tasks(self, message: i.SendTasks) -> None:
+        runs: list[Any] = []
+        room = TARGET_BYTES
+        sources = message.sources
+        for run in message.runs:
+            for start, end in _pieces([len(call) for call in run.calls]):
+                part = slice(start, end)
+                runs.append(
+                    [
+                        run.digest,
+                        run.ids[part],
+                        run.attempts[part],
+                        run.calls[part],
+                        run.deps[part],
+                        run.wanted,
+                    ]
+                )
+                room -= sum(map(len, run.calls[part])) + 24 * (end - start)
+                if room <= 0:
+                    self.send(schema.TASKS.pack(runs, sources))
+                    runs, room = [], TARGET_BYTES
+        if runs:
+            self.send(schema.TASKS.pack(runs, sources))
+
+
+class ClientEnd:
+    """One registered client's connection."""
+
+    def __init__(
+        self,
+        number: int,
+        stimulate: Stimulate,
+        query: Callable[[str, Any], Any],
+        gone: Callable[[int, str], None],
+    ) -> None:
+        self.number = number
+        self._stimulate = stimulate
+        self._query = query
+        allowed = (*_FROM_CLIENT, schema.QUERY.number)
+        self.protocol = StreamProtocol(allowed, self._received, lambda reason: gone(number, reason))
+        self.send = self.protocol.send
+
+    def _received(self, number: int, fields: dict[str, Any]) -> None:
+        if number == schema.QUERY.number:
+            self._answer(**fields)
+            return
+        if number == schema.SUBMIT.number:
+            first, count = fields["first"], len(fields["calls"])
+            if first >> CLIENT_SHIFT != self.number or (first + count) >> CLIENT_SHIFT != (
+                self.number
+            ):
+                raise ProtocolError(f"task ids from {first} on are not this client's")
+            if fields["deps"] and len(fields["deps"]) != count:
+                raise ProtocolError("submit: deps and calls of different lengths")
+            if fields["key"] and count != 1:
+                raise ProtocolError("submit: a key names one task")
+        elif number == schema.SCATTERED.number and any(
+            each >> CLIENT_SHIFT != self.number for each in fields["ids"]
+        ):
+            raise ProtocolError("scattered ids that are not this client's")
+        self._stimulate(_FROM_CLIENT[number](self.number, **fields))
+
+    def _answer(self, request: int, what: str, arguments: Any) -> None:
+        try:
+            result = self._query(what, arguments)
+        except RefusedError as problem:
+            self.send(schema.ANSWER.pack(request, str(problem), None))
+        else:
+            self.send(schema.ANSWER.pack(request, "", result))
+
+    def execute(self, instruction: i.Instruction) -> None:
+        """Put an instruction on the wire."""
+        if isinstance(instruction, i.ReportFinished):
+            sizes = [len(value) if value else 0 for value in instruction.values]
+            for start, end in _pieces(sizes):
+                part = slice(start, end)
+                self.send(
+                    schema.FINISHED.pack(
+                        instruction.ids[part], instruction.nbytes[part], instruction.values[part]
+                    )
+                )
+        else:
+            self.send(_TO_CLIENT[type(instruction)].encode(instruction))

@@ -1,0 +1,201 @@
+"""The messages of the task stream: one table, in docs/protocol.md's words and numbers.
+
+A message is a msgpack array ``[number, field, field, …]``. `Message.encode` packs an
+instruction (any object with attributes of those names); `decode` checks the shape and
+gives the number and a ``{field: value}`` that the peer's end turns into a stimulus. What
+passes here cannot make a core raise: kinds are checked element by element (by `set(map(type))`,
+about 20 ns each), and columns that belong together have one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgpack
+from attrs import field, frozen
+
+from twisted_dist.errors import ProtocolError
+from twisted_dist.wire.frames import MAX_FRAME_BYTES
+
+_INT: Final = {int}
+_NUMBERS: Final = {int, float}
+_BYTES: Final = {bytes}
+_MAYBE_BYTES: Final = {bytes, type(None)}
+_STR: Final = {str}
+
+
+def _scalar(kind: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) is kind
+
+
+def _column(kinds: set[type]) -> Callable[[Any], bool]:
+    return lambda value: type(value) is list and set(map(type, value)) <= kinds
+
+
+def _rows(value: Any) -> bool:
+    return type(value) is list and all(map(_column(_INT), value))
+
+
+def _runs(value: Any) -> bool:
+    if type(value) is not list:
+        return False
+    for run in value:
+        if type(run) is not list or len(run) != 6:
+            return False
+        digest, ids, attempts, calls, deps, wanted = run
+        ok = type(digest) is bytes and type(wanted) is bool and _column(_BYTES)(calls)
+        ok = ok and _column(_INT)(ids) and _column(_INT)(attempts) and _rows(deps)
+        if not ok or not len(ids) == len(attempts) == len(calls):
+            return False
+        if deps and len(deps) != len(ids):
+            return False
+    return True
+
+
+def _sources(value: Any) -> bool:
+    return type(value) is list and all(
+        type(pair) is list and len(pair) == 2 and type(pair[0]) is str and _column(_INT)(pair[1])
+        for pair in value
+    )
+
+
+def _metrics(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and set(map(type, value)) <= _STR
+        and set(map(type, value.values())) <= _NUMBERS
+    )
+
+
+#: kinds of fields: what docs/protocol.md calls them, and whether a value is one
+KINDS: Final[dict[str, Callable[[Any], bool]]] = {
+    "int": _scalar(int),
+    "str": _scalar(str),
+    "bytes": _scalar(bytes),
+    "bool": _scalar(bool),
+    "any": lambda value: True,
+    "ints": _column(_INT),
+    "strs": _column(_STR),
+    "blobs": _column(_BYTES),
+    "blobs?": _column(_MAYBE_BYTES),
+    "rows": _rows,
+    "runs": _runs,
+    "sources": _sources,
+    "metrics": _metrics,
+}
+
+BY_NUMBER: Final[dict[int, Message]] = {}
+
+
+@frozen
+class Message:
+    """One kind of message.
+
+    Attributes:
+        number: on the wire; never used again for another.
+        fields: ``name: kind`` in order.
+        parallel: names of columns that have one length.
+    """
+
+    number: int
+    name: str
+    fields: tuple[tuple[str, str], ...]
+    parallel: tuple[str, ...] = field(default=())
+
+    def pack(self, *values: Any) -> bytes:
+        """The payload of a frame, from field values in order."""
+        packed = msgpack.packb([self.number, *values], use_bin_type=True)
+        assert isinstance(packed, bytes)
+        return packed
+
+    def encode(self, instruction: object) -> bytes:
+        """The payload of a frame, from an object with attributes named as the fields."""
+        return self.pack(*[getattr(instruction, name) for name, _kind in self.fields])
+
+
+def _message(number: int, name: str, fields: str, parallel: str = "") -> Message:
+    pairs = tuple(tuple(each.split(":")) for each in fields.split())
+    message = Message(number, name, pairs, tuple(parallel.split()))  # type: ignore[arg-type]
+    BY_NUMBER[number] = message
+    return message
+
+
+# scheduler → either
+WELCOME = _message(1, "welcome", "index:int info:any")
+# client → scheduler
+FUNCTION = _message(10, "function", "digest:bytes name:str blob:bytes")
+SUBMIT = _message(
+    11,
+    "submit",
+    "first:int digest:bytes calls:blobs deps:rows workers:strs loose:bool key:str "
+    "retries:int priority:int",
+)
+RELEASE = _message(12, "release", "ids:ints")
+CANCEL = _message(13, "cancel", "ids:ints")
+LOCATE = _message(14, "locate", "request:int ids:ints")
+SCATTERED = _message(15, "scattered", "ids:ints nbytes:ints address:str", "ids nbytes")
+QUERY = _message(16, "query", "request:int what:str arguments:any")
+# scheduler → client
+FINISHED = _message(20, "finished", "ids:ints nbytes:ints values:blobs?", "ids nbytes values")
+ERRED = _message(21, "erred", "ids:ints kinds:strs blobs:blobs texts:strs", "ids kinds blobs texts")
+LOCATED = _message(22, "located", "request:int sources:sources")
+ANSWER = _message(23, "answer", "request:int error:str result:any")
+# scheduler → worker
+GIVE_FUNCTION = _message(30, "give-function", "digest:bytes name:str blob:bytes")
+TASKS = _message(31, "tasks", "runs:runs sources:sources")
+FORGET = _message(32, "forget", "ids:ints")
+DROP = _message(33, "drop", "ids:ints")
+# worker → scheduler
+DONE = _message(
+    40,
+    "done",
+    "ids:ints attempts:ints nbytes:ints durations_us:ints values:blobs?",
+    "ids attempts nbytes durations_us values",
+)
+FAILED = _message(
+    41, "failed", "ids:ints attempts:ints blobs:blobs texts:strs", "ids attempts blobs texts"
+)
+RETURNED = _message(42, "returned", "ids:ints attempts:ints", "ids attempts")
+KILLED = _message(43, "killed", "ids:ints attempts:ints texts:strs", "ids attempts texts")
+MISSING = _message(44, "missing", "ids:ints attempts:ints missing:ints addresses:strs")
+COPIES = _message(45, "copies", "ids:ints")
+HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
+
+
+def decode(payload: bytes, allowed: Sequence[int]) -> tuple[int, dict[str, Any]]:
+    """Unpack and check one payload.
+
+    Args:
+        payload: of one frame.
+        allowed: message numbers that this peer may send.
+
+    Raises:
+        ProtocolError: not msgpack, an unknown or misplaced number, or a wrong shape.
+    """
+    try:
+        fields = msgpack.unpackb(
+            payload,
+            raw=False,
+            strict_map_key=False,
+            max_bin_len=MAX_FRAME_BYTES,
+            max_str_len=MAX_FRAME_BYTES,
+        )
+    except Exception as problem:
+        raise ProtocolError(f"a frame that is not msgpack: {problem}") from None
+    if type(fields) is not list or not fields or type(fields[0]) is not int:
+        raise ProtocolError("a frame that is not [number, field, …]")
+    number = fields[0]
+    message = BY_NUMBER.get(number)
+    if message is None or number not in allowed:
+        raise ProtocolError(f"message {number} is not one that this peer may send")
+    if len(fields) - 1 != len(message.fields):
+        raise ProtocolError(f"{message.name}: {len(message.fields)} fields expected")
+    out = {}
+    for (name, kind), value in zip(message.fields, fields[1:]):
+        if not KINDS[kind](value):
+            raise ProtocolError(f"{message.name}.{name}: expected {kind}")
+        out[name] = value
+    if message.parallel and len({len(out[name]) for name in message.parallel}) != 1:
+        raise ProtocolError(f"{message.name}: columns of different lengths")
+    return number, out
