@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
@@ -66,7 +67,7 @@ class ControlProtocol(amp.AMP):  # type: ignore[misc]
             return self._wrapped(commands.Ping, self._refuse_early)
         for command, function in self._responders.items():
             if command.commandName == name:  # type: ignore[attr-defined]
-                return self._wrapped(command, lambda **kw: function(self, **kw))
+                return self._wrapped(command, partial(function, self))
         return None
 
     def _wrapped(self, command: Any, function: Callable[..., Any]) -> Any:
