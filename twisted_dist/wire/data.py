@@ -20,6 +20,7 @@ from twisted_dist.aliases import TaskId, Value
 from twisted_dist.errors import ConnectionClosedError, ProtocolError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire.frames import FrameDecoder, frame
+from twisted_dist.wire.stream import send_at_once
 
 GET, GOT, PUT, STORED = 1, 2, 3, 4
 #: of one frame: one value must fit
@@ -48,6 +49,10 @@ class DataProtocol(Protocol):  # type: ignore[misc]
         self._decoder = FrameDecoder(MAX_DATA_BYTES)
         self._requests: dict[int, tuple[defer.Deferred[Any], dict[TaskId, Value]]] = {}
         self._next = 0
+
+    def connectionMade(self) -> None:
+        """A lone request must not wait for an acknowledgement."""
+        send_at_once(self.transport)
 
     def get(self, ids: Sequence[TaskId]) -> defer.Deferred[dict[TaskId, Value]]:
         """Fetch values; fires with those the peer has."""

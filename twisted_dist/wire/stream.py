@@ -14,6 +14,13 @@ from twisted_dist.wire.frames import MAX_FRAME_BYTES, FrameDecoder, frame
 from twisted_dist.wire.schema import decode
 
 
+def send_at_once(transport: Any) -> None:
+    """Switch Nagle's algorithm off: a lone answer waited 20 ms for an acknowledgement."""
+    set_no_delay = getattr(transport, "setTcpNoDelay", None)
+    if set_no_delay is not None:
+        set_no_delay(True)
+
+
 class StreamProtocol(Protocol):  # type: ignore[misc]
     """Speaks one side of a task stream.
 
@@ -44,7 +51,8 @@ class StreamProtocol(Protocol):  # type: ignore[misc]
         self._outbox: list[bytes] = []
 
     def connectionMade(self) -> None:
-        """Write at once what was sent before the switch."""
+        """Write at once what was sent before the switch, and never wait for more."""
+        send_at_once(self.transport)
         self.flush()
 
     def send(self, payload: bytes) -> None:
