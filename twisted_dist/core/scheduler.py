@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.answers import ALLOWED_FAILURES, LOST_BUDGET, Answers
 from twisted_dist.core.assignment import assign_queued
 from twisted_dist.core.instructions import Instruction
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
@@ -15,10 +16,8 @@ from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     DEPENDENCY_LOST,
     ERRED,
-    KILLED,
     MEMORY,
     QUEUED,
-    RAISED,
     RELEASED,
     WAITING,
     WORKER_LOST,
@@ -37,13 +36,8 @@ from twisted_dist.core.transitions import (
     unwant,
 )
 
-#: how often a task may kill its process, or lose its worker, before it is given up:
-#: dask.distributed's `allowed-failures` and Ray's `max_retries` are 3 as well
-ALLOWED_FAILURES: Final = 3
 #: seconds without a heartbeat until a worker is given up
 LEASE_S: Final = 60.0
-
-_RAISED, _LOST, _KILLED = range(3)
 
 
 class SchedulerCore:
@@ -56,16 +50,17 @@ class SchedulerCore:
     def __init__(self, lease_s: float = LEASE_S) -> None:
         self.state = SchedulerState()
         self.lease_s = lease_s
+        self._answers = answers = Answers(self.state)
         self._handlers: dict[type, Callable[[Any, float], None]] = {
-            s.TasksFinished: self._tasks_finished,
+            s.TasksFinished: answers.tasks_finished,
             s.TasksSubmitted: self._tasks_submitted,
             s.KeysReleased: self._keys_released,
             s.FunctionDefined: self._function_defined,
-            s.TasksErred: self._tasks_erred,
-            s.TasksReturned: self._tasks_returned,
-            s.TasksKilled: self._tasks_killed,
-            s.InputsMissing: self._inputs_missing,
-            s.ReplicasAdded: self._replicas_added,
+            s.TasksErred: answers.tasks_erred,
+            s.TasksReturned: answers.tasks_returned,
+            s.TasksKilled: answers.tasks_killed,
+            s.InputsMissing: answers.inputs_missing,
+            s.ReplicasAdded: answers.replicas_added,
             s.DataScattered: self._data_scattered,
             s.CancelRequested: self._cancel_requested,
             s.LocationsAsked: self._locations_asked,
@@ -135,7 +130,9 @@ class SchedulerCore:
         text = f"worker {worker.name} ({worker.address}) was lost: {reason}"
         for task in processing:
             if task.state is WAITING:
-                self._try_again(task, _LOST, ALLOWED_FAILURES, (WORKER_LOST, b"", text))
+                self._answers.try_again(
+                    task, LOST_BUDGET, ALLOWED_FAILURES, (WORKER_LOST, b"", text)
+                )
         backlog = worker.backlog
         while backlog:
             task = backlog.popleft()
@@ -332,144 +329,3 @@ class SchedulerCore:
             if all(t.state is MEMORY or t.state is ERRED for t in wanted.values()):
                 del self.state.lookups[client, request]
                 self.state.outbox.locations(client, request, wanted)
-
-    # -- workers
-
-    def _current(
-        self, worker: SchedulerWorker, task_id: TaskId, attempt: int
-    ) -> SchedulerTask | None:
-        """The task, if this worker's answer about this attempt still counts."""
-        task = self.state.tasks.get(task_id)
-        if task is None or task.processing_on is not worker or task.attempt != attempt:
-            return None
-        return task
-
-    def _tasks_finished(self, fact: s.TasksFinished, now: float) -> None:
-        state = self.state
-        worker = state.workers.get(fact.worker)
-        if worker is None:
-            return
-        worker.last_seen = now
-        measured: dict[SchedulerFunction, tuple[int, int]] = {}
-        for task_id, attempt, nbytes, duration, value in zip(
-            fact.ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
-        ):
-            task = self._current(worker, task_id, attempt)
-            if task is None:
-                self._surplus(worker, task_id)
-                continue
-            function = task.group.function
-            assert function is not None
-            n, total = measured.get(function, (0, 0))
-            measured[function] = (n + 1, total + duration)
-            unassign(state, task)
-            task.nbytes = nbytes
-            remember(state, task, worker, value)
-        for function, (n, total) in measured.items():
-            function.learn(total / n / 1e6)
-        state.note_room(worker)
-
-    def _surplus(self, worker: SchedulerWorker, task_id: TaskId) -> None:
-        """A result nobody expects from this worker: it must not keep it."""
-        task = self.state.tasks.get(task_id)
-        if task is None or task.who_has is None or worker not in task.who_has:
-            self.state.outbox.release(
-                worker, task or SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
-            )
-
-    def _tasks_erred(self, fact: s.TasksErred, now: float) -> None:
-        worker = self.state.workers.get(fact.worker)
-        if worker is None:
-            return
-        for task_id, attempt, blob, text in zip(fact.ids, fact.attempts, fact.blobs, fact.texts):
-            task = self._current(worker, task_id, attempt)
-            if task is not None:
-                unassign(self.state, task)
-                task.state = WAITING
-                self._try_again(task, _RAISED, task.group.retries, (RAISED, blob, text))
-        self.state.note_room(worker)
-
-    def _tasks_killed(self, fact: s.TasksKilled, now: float) -> None:
-        worker = self.state.workers.get(fact.worker)
-        if worker is None:
-            return
-        for task_id, attempt, text in zip(fact.ids, fact.attempts, fact.texts):
-            task = self._current(worker, task_id, attempt)
-            if task is not None:
-                unassign(self.state, task)
-                task.state = WAITING
-                told = f"{task.name}: {text} (attempt {task.attempt})"
-                self._try_again(task, _KILLED, ALLOWED_FAILURES - 1, (KILLED, b"", told))
-        self.state.note_room(worker)
-
-    def _tasks_returned(self, fact: s.TasksReturned, now: float) -> None:
-        worker = self.state.workers.get(fact.worker)
-        if worker is None:
-            return
-        for task_id, attempt in zip(fact.ids, fact.attempts):
-            task = self._current(worker, task_id, attempt)
-            if task is not None:
-                unassign(self.state, task)
-                self._requeue(task)
-        self.state.note_room(worker)
-
-    def _inputs_missing(self, fact: s.InputsMissing, now: float) -> None:
-        """Believe the worker: who did not give an input does not hold it."""
-        state = self.state
-        worker = state.workers.get(fact.worker)
-        if worker is None:
-            return
-        tasks = [
-            task
-            for task in map(self._current, [worker] * len(fact.ids), fact.ids, fact.attempts)
-            if task is not None
-        ]
-        for task in tasks:
-            unassign(state, task)
-            task.state = WAITING
-        for dep_id, address in zip(fact.missing, fact.addresses):
-            dep = state.tasks.get(dep_id)
-            holder = state.by_address.get(address)
-            if dep is not None and holder is not None:
-                state.outbox.release(holder, dep)
-                lose_result(state, dep, holder)
-        for task in tasks:
-            if task.state is WAITING:
-                self._requeue(task)
-        state.note_room(worker)
-
-    def _replicas_added(self, fact: s.ReplicasAdded, now: float) -> None:
-        worker = self.state.workers.get(fact.worker)
-        if worker is None:
-            return
-        for task_id in fact.ids:
-            task = self.state.tasks.get(task_id)
-            if task is not None and task.who_has is not None:
-                task.who_has[worker] = None
-                worker.has_what[task] = None
-            else:
-                self._surplus(worker, task_id)
-
-    # -- again
-
-    def _try_again(
-        self, task: SchedulerTask, budget: int, allowed: int, erred_by: tuple[str, bytes, str]
-    ) -> None:
-        """Queue a task whose attempt failed, or fail it when *budget* is spent."""
-        if task.failures is None:
-            task.failures = [0, 0, 0]
-        task.failures[budget] += 1
-        if task.failures[budget] > allowed:
-            fail(self.state, task, erred_by)
-        else:
-            self._requeue(task)
-
-    def _requeue(self, task: SchedulerTask) -> None:
-        """An attempt came to nothing: WAITING for lost inputs, or QUEUED again."""
-        task.state = WAITING
-        task.waiting_on = sum(dep.state is not MEMORY for dep in task.deps)
-        for dep in task.deps:
-            if dep.state is RELEASED:
-                activate(self.state, dep)
-        if task.state is WAITING and not task.waiting_on:
-            make_ready(self.state, task)
