@@ -12,6 +12,7 @@ from typing import Any
 from twisted_dist.version import VERSION as __version__
 
 _PLACES = {
+    "AsyncClient": "client.async_client",
     "Client": "client.client",
     "Future": "client.future",
     "LocalCluster": "launchers.local",

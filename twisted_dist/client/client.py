@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
-from twisted_dist.client.future import Future, Record
+from twisted_dist.client.future import Future
 from twisted_dist.client.session import Session
-from twisted_dist.errors import TwistedDistError, UsageProblem
-from twisted_dist.execution.payloads import load_value
-
-
-def as_names(workers: str | Iterable[str] | None) -> list[str]:
-    """``workers=`` as a list: an address, host or name, or several."""
-    if workers is None:
-        return []
-    return [workers] if isinstance(workers, str) else list(workers)
+from twisted_dist.errors import TwistedDistError
 
 
 class Client:
@@ -89,7 +82,7 @@ class Client:
             kwargs: its keyword arguments.
         """
         session = self.session
-        names = as_names(workers)
+        names = op.as_names(workers)
         (record,) = session.submit(
             func, [(args, kwargs)], key, names, allow_other_workers, retries, priority
         )
@@ -111,7 +104,7 @@ class Client:
             func,
             ((row, kwargs) for row in zip(*iterables)),
             None,
-            as_names(workers),
+            op.as_names(workers),
             allow_other_workers,
             retries,
             priority,
@@ -125,58 +118,31 @@ class Client:
             futures: futures, nested as you like.
             errors: ``raise`` the first failure, or ``skip`` what failed in lists.
         """
-        if errors not in ("raise", "skip"):
-            raise UsageProblem(f"errors={errors!r}: it is 'raise' or 'skip'")
-        if isinstance(futures, Future):
-            return futures.result()
-        records = [each._record for each in flatten(futures)]
+        op.check_errors(errors)
+        records = [each._record for each in op.flatten(futures)]
         session = self.session
         session.wait_all(records, None)
-        if errors == "raise":
-            for record in records:
-                if record.error is not None:
-                    problem = record.exception()
-                    assert problem is not None
-                    raise problem
-        away = [r for r in records if r.value is None and r.error is None]
+        away = op.to_fetch(records, errors)
         if away:
             session.fetch_blocking(away, None)
-        return unpack(futures, errors == "skip")
+        return op.unpack(futures, errors == "skip")
 
     def scatter(self, data: Any, workers: str | Iterable[str] | None = None) -> Any:
         """Put data on workers; futures in the shape given (a list, a dict, or one)."""
-        names = as_names(workers)
-        many = isinstance(data, (list, tuple, dict))
-        values = list(data.values()) if isinstance(data, dict) else data if many else [data]
-        records = self._call(self._scatter, list(values), names)
-        futures = [Future(self.session, record) for record in records]
-        if isinstance(data, dict):
-            return dict(zip(data, futures))
-        return futures if many else futures[0]
-
-    async def _scatter(self, values: list[Any], names: list[str]) -> list[Record]:
-        info = (await self.session.query("info"))["workers"]
-        chosen = [
-            address
-            for address, about in info.items()
-            if not names
-            or address in names
-            or about["name"] in names
-            or address.rpartition(":")[0] in names
-        ]
-        if not chosen:
-            raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
-        return await self.session.scatter(values, chosen)
+        names = op.as_names(workers)
+        values = op.scattered_values(data)
+        records = self._call(op.scatter, self.session, values, names)
+        return op.scattered_shape(data, [Future(self.session, record) for record in records])
 
     def cancel(self, futures: Future | Iterable[Future]) -> None:
         """End tasks that have no result yet, and all that need them."""
-        self.session.cancel([each._record.id for each in flatten(futures)])
+        self.session.cancel([each._record.id for each in op.flatten(futures)])
 
     # -- looking
 
     def who_has(self, futures: Iterable[Future] | None = None) -> dict[str, list[str]]:
         """``{key: [addresses of the workers that hold it]}``."""
-        ids = None if futures is None else [each._record.id for each in flatten(futures)]
+        ids = None if futures is None else [each._record.id for each in op.flatten(futures)]
         return self._call(self.session.query, "who_has", ids)  # type: ignore[no-any-return]
 
     def has_what(self) -> dict[str, list[str]]:
@@ -195,20 +161,7 @@ class Client:
 
     def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> None:
         """Block until *n* workers are registered. Raises TimeoutError."""
-        self._call(self._wait_for_workers, n, timeout)
-
-    async def _wait_for_workers(self, n: int, timeout: float | None) -> None:
-        from twisted.internet.task import deferLater
-
-        reactor = self._thread.reactor
-        deadline = None if timeout is None else reactor.seconds() + timeout
-        while True:
-            there = len(await self.session.query("nthreads"))
-            if there >= n:
-                return
-            if deadline is not None and reactor.seconds() > deadline:
-                raise TimeoutError(f"{there} of {n} workers registered within {timeout} s")
-            await deferLater(reactor, 0.02)
+        self._call(op.wait_for_workers, self.session, n, timeout)
 
     # -- the end
 
@@ -223,12 +176,7 @@ class Client:
 
     def shutdown(self) -> None:
         """End the network: every worker, the scheduler, then this client."""
-        from twisted_dist.client.rpc import terminate
-
-        addresses = list(self.nthreads())
-        reactor = self._thread.reactor
-        for address in (*addresses, self.address):
-            self._call(terminate, reactor, address)
+        self._call(op.shutdown, self.session)
         self.close()
 
     def __enter__(self) -> Client:
@@ -241,33 +189,3 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def flatten(futures: Any) -> Iterator[Future]:
-    """All futures in nested containers."""
-    if isinstance(futures, Future):
-        yield futures
-    elif isinstance(futures, dict):
-        yield from flatten(futures.values())
-    elif isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
-        for each in futures:
-            yield from flatten(each)
-
-
-def unpack(futures: Any, skip: bool) -> Any:
-    """*futures* with each future replaced by its result."""
-    if isinstance(futures, Future):
-        value = futures._record.value
-        assert value is not None
-        return load_value(value)
-    if isinstance(futures, dict):
-        return {k: unpack(f, skip) for k, f in futures.items() if not (skip and failed(f))}
-    if isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
-        values: Sequence[Any] = [unpack(f, skip) for f in futures if not (skip and failed(f))]
-        return type(futures)(values) if isinstance(futures, (tuple, set)) else values
-    return futures
-
-
-def failed(future: Any) -> bool:
-    """Whether it is a future that ended without a value."""
-    return isinstance(future, Future) and future._record.error is not None

@@ -1,0 +1,192 @@
+"""`AsyncClient`: the same client in a reactor, with Deferreds for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet import defer
+
+from twisted_dist.client import operations as op
+from twisted_dist.client.future import BaseFuture, Record
+from twisted_dist.client.session import Session
+from twisted_dist.execution.payloads import load_value
+
+
+class AsyncFuture(BaseFuture):
+    """A task submitted by an `AsyncClient`. All its callbacks run in the reactor's thread."""
+
+    __slots__ = ()
+
+    def result(self, timeout: float | None = None) -> defer.Deferred[Any]:
+        """Fires with the task's value, or fails with what it raised.
+
+        Fails with TimeoutError when not done within *timeout* seconds; the task goes on.
+        Cancelling the Deferred leaves the task alone (`cancel` ends it).
+        """
+        return self._within(self._result(), timeout)
+
+    def exception(self, timeout: float | None = None) -> defer.Deferred[BaseException | None]:
+        """Fires with what the task raised, or None."""
+        return self._within(self._exception(), timeout)
+
+    def _within(self, coroutine: Any, timeout: float | None) -> defer.Deferred[Any]:
+        answer: defer.Deferred[Any] = defer.Deferred.fromCoroutine(coroutine)
+        if timeout is not None:
+            answer.addTimeout(timeout, self._session.reactor, self._too_late)
+        return answer
+
+    def _too_late(self, _result: object, timeout: float) -> Any:
+        raise TimeoutError(f"{self.key} was not done within {timeout} s")
+
+    async def _result(self) -> Any:
+        records = [self._record]
+        await op.wait_done(self._session, records)
+        away = op.to_fetch(records, "raise")
+        if away:
+            await self._session.fetch(away)
+        assert self._record.value is not None
+        return load_value(self._record.value)
+
+    async def _exception(self) -> BaseException | None:
+        await op.wait_done(self._session, [self._record])
+        return self._record.exception()
+
+    def add_done_callback(self, function: Callable[[AsyncFuture], Any]) -> None:
+        """Call ``function(self)`` when done."""
+        self._session.when_done(self._record, lambda record: function(self))
+
+
+class AsyncClient:
+    """Submits work from within a reactor; used in its thread.
+
+    Args:
+        address: the scheduler's ``host:port``.
+        reactor: the reactor to live in; the installed one by default.
+        timeout: seconds to wait for a scheduler that is not there yet.
+        name: shown by the scheduler.
+
+    ``await client.start()`` first and ``await client.close()`` last. `submit` and `map`
+    return futures at once; everything else gives Deferreds.
+    """
+
+    def __init__(
+        self, address: str, reactor: Any = None, timeout: float = 10.0, name: str = ""
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.address = address
+        self.timeout = timeout
+        self.session = Session(reactor, address, name)
+
+    def start(self) -> defer.Deferred[AsyncClient]:
+        """Connect; fires with this client, fails with ConnectError."""
+
+        async def connect() -> AsyncClient:
+            await self.session.connect(self.timeout)
+            return self
+
+        return defer.Deferred.fromCoroutine(connect())
+
+    def close(self) -> defer.Deferred[None]:
+        """Release everything and disconnect."""
+        return defer.Deferred.fromCoroutine(self.session.close())
+
+    def shutdown(self) -> defer.Deferred[None]:
+        """End the network: every worker, the scheduler, then this client."""
+
+        async def end() -> None:
+            await op.shutdown(self.session)
+            await self.session.close()
+
+        return defer.Deferred.fromCoroutine(end())
+
+    def submit(
+        self,
+        func: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        retries: int = 0,
+        priority: int = 0,
+        **kwargs: Any,
+    ) -> AsyncFuture:
+        """As `Client.submit`."""
+        names = op.as_names(workers)
+        (record,) = self.session.submit(
+            func, [(args, kwargs)], key, names, allow_other_workers, retries, priority
+        )
+        return AsyncFuture(self.session, record)
+
+    def map(
+        self,
+        func: Callable[..., Any],
+        *iterables: Iterable[Any],
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        retries: int = 0,
+        priority: int = 0,
+        **kwargs: Any,
+    ) -> list[AsyncFuture]:
+        """As `Client.map`."""
+        names = op.as_names(workers)
+        calls = ((row, kwargs) for row in zip(*iterables))
+        records = self.session.submit(
+            func, calls, None, names, allow_other_workers, retries, priority
+        )
+        return [AsyncFuture(self.session, record) for record in records]
+
+    def gather(self, futures: Any, errors: str = "raise") -> defer.Deferred[Any]:
+        """Fires with the results, in the shape given; see `Client.gather`."""
+        op.check_errors(errors)
+
+        async def collect() -> Any:
+            records: list[Record] = [each._record for each in op.flatten(futures)]
+            await op.wait_done(self.session, records)
+            away = op.to_fetch(records, errors)
+            if away:
+                await self.session.fetch(away)
+            return op.unpack(futures, errors == "skip")
+
+        return defer.Deferred.fromCoroutine(collect())
+
+    def scatter(self, data: Any, workers: str | Iterable[str] | None = None) -> defer.Deferred[Any]:
+        """Fires with futures in the shape given; see `Client.scatter`."""
+
+        async def put() -> Any:
+            values = op.scattered_values(data)
+            records = await op.scatter(self.session, values, op.as_names(workers))
+            return op.scattered_shape(data, [AsyncFuture(self.session, r) for r in records])
+
+        return defer.Deferred.fromCoroutine(put())
+
+    def cancel(self, futures: Any) -> None:
+        """End tasks that have no result yet, and all that need them."""
+        self.session.cancel([each._record.id for each in op.flatten(futures)])
+
+    def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> defer.Deferred[None]:
+        """Fires once *n* workers are registered; fails with TimeoutError."""
+        return defer.Deferred.fromCoroutine(op.wait_for_workers(self.session, n, timeout))
+
+    def _query(self, what: str, arguments: Any = None) -> defer.Deferred[Any]:
+        return defer.Deferred.fromCoroutine(self.session.query(what, arguments))
+
+    def who_has(self, futures: Any = None) -> defer.Deferred[dict[str, list[str]]]:
+        """Fires with ``{key: [addresses of the workers that hold it]}``."""
+        ids = None if futures is None else [f._record.id for f in op.flatten(futures)]
+        return self._query("who_has", ids)
+
+    def has_what(self) -> defer.Deferred[dict[str, list[str]]]:
+        """Fires with ``{worker address: [keys it holds]}``."""
+        return self._query("has_what")
+
+    def nthreads(self) -> defer.Deferred[dict[str, int]]:
+        """Fires with ``{worker address: threads}``."""
+        return self._query("nthreads")
+
+    ncores = nthreads
+
+    def scheduler_info(self) -> defer.Deferred[dict[str, Any]]:
+        """Fires with what the scheduler is and sees."""
+        return self._query("info")

@@ -1,0 +1,134 @@
+"""What both clients can do besides submitting: coroutines over a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+
+from twisted_dist.client.future import BaseFuture, Record
+from twisted_dist.client.rpc import terminate
+from twisted_dist.client.session import Session
+from twisted_dist.errors import UsageProblem
+from twisted_dist.execution.payloads import load_value
+
+#: seconds between looks at how many workers there are
+LOOK_S = 0.02
+
+
+def as_names(workers: str | Iterable[str] | None) -> list[str]:
+    """``workers=`` as a list: an address, host or name, or several."""
+    if workers is None:
+        return []
+    return [workers] if isinstance(workers, str) else list(workers)
+
+
+def check_errors(errors: str) -> None:
+    """Refuse an ``errors=`` that means nothing."""
+    if errors not in ("raise", "skip"):
+        raise UsageProblem(f"errors={errors!r}: it is 'raise' or 'skip'")
+
+
+def flatten(futures: Any) -> Iterator[BaseFuture]:
+    """All futures in nested containers."""
+    if isinstance(futures, BaseFuture):
+        yield futures
+    elif isinstance(futures, dict):
+        yield from flatten(futures.values())
+    elif isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
+        for each in futures:
+            yield from flatten(each)
+
+
+def unpack(futures: Any, skip: bool) -> Any:
+    """*futures* with each future replaced by its result."""
+    if isinstance(futures, BaseFuture):
+        value = futures._record.value
+        assert value is not None
+        return load_value(value)
+    if isinstance(futures, dict):
+        return {k: unpack(f, skip) for k, f in futures.items() if not (skip and _failed(f))}
+    if isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
+        values: Sequence[Any] = [unpack(f, skip) for f in futures if not (skip and _failed(f))]
+        return type(futures)(values) if isinstance(futures, (tuple, set)) else values
+    return futures
+
+
+def _failed(future: Any) -> bool:
+    return isinstance(future, BaseFuture) and future._record.error is not None
+
+
+def to_fetch(records: Sequence[Record], errors: str) -> list[Record]:
+    """Of done records, those whose value is elsewhere; raises the first failure."""
+    if errors == "raise":
+        for record in records:
+            problem = record.exception()
+            if problem is not None:
+                raise problem
+    return [r for r in records if r.value is None and r.error is None]
+
+
+def scattered_values(data: Any) -> list[Any]:
+    """What `scatter` is to put on workers: the elements of a list, tuple or dict, or one."""
+    if isinstance(data, dict):
+        return list(data.values())
+    return list(data) if isinstance(data, (list, tuple)) else [data]
+
+
+def scattered_shape(data: Any, futures: list[Any]) -> Any:
+    """The futures in the shape of *data*."""
+    if isinstance(data, dict):
+        return dict(zip(data, futures))
+    return futures if isinstance(data, (list, tuple)) else futures[0]
+
+
+async def scatter(session: Session, values: list[Any], names: list[str]) -> list[Record]:
+    """Put values on workers, round robin over those that *names* permits."""
+    workers = (await session.query("info"))["workers"]
+    chosen = [
+        address
+        for address, about in workers.items()
+        if not names or {address, about["name"], address.rpartition(":")[0]} & set(names)
+    ]
+    if not chosen:
+        raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
+    return await session.scatter(values, chosen)
+
+
+async def wait_for_workers(session: Session, n: int, timeout: float | None) -> None:
+    """Until *n* workers are registered. Raises TimeoutError."""
+    reactor = session.reactor
+    deadline = None if timeout is None else reactor.seconds() + timeout
+    while True:
+        there = len(await session.query("nthreads"))
+        if there >= n:
+            return
+        if deadline is not None and reactor.seconds() > deadline:
+            raise TimeoutError(f"{there} of {n} workers registered within {timeout} s")
+        await deferLater(reactor, LOOK_S)
+
+
+async def wait_done(session: Session, records: Sequence[Record]) -> None:
+    """Until none of *records* is pending."""
+    left = len(records)
+    done: defer.Deferred[None] = defer.Deferred()
+
+    def one(_record: Record) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.callback(None)
+
+    for record in records:
+        session.when_done(record, one)
+    if records:
+        await done
+
+
+async def shutdown(session: Session) -> None:
+    """End every worker, then the scheduler."""
+    addresses = list(await session.query("nthreads"))
+    for address in (*addresses, session.address):
+        await terminate(session.reactor, address)
