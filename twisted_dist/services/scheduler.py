@@ -178,12 +178,11 @@ class Scheduler(ListeningService):
             end.protocol.flush()
 
     def _rearm(self) -> None:
+        """See that the timer is set; one that is early finds nothing to do and sets it anew."""
+        if self._timer is not None:
+            return
         deadline = self.core.next_deadline()
-        if deadline is None or self._stopping is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-        elif self._timer is None:
+        if deadline is not None and self._stopping is None:
             delay = max(0.0, deadline - self.reactor.seconds())
             self._timer = self.reactor.callLater(delay, self._expire)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -110,15 +109,15 @@ class Worker(ListeningService):
     async def listen(self, port: int) -> str:
         """The first half of `start`: the address, before registration."""
         taken = await self.start_listening(port)
-        host = self.host or reachable_host(await self._scheduler_ip())
-        self.address = f"{host}:{taken}"
+        self.address = f"{self.host or reachable_host(await self._scheduler_ip())}:{taken}"
         return self.address
 
     async def _scheduler_ip(self) -> tuple[str, int] | None:
+        """Where the scheduler is, as numbers; None while its name is not known."""
         host, port = parse_address(self.scheduler)
         try:
-            return socket.gethostbyname(host), port
-        except OSError:
+            return await self.reactor.resolve(host), port
+        except Exception:  # whatever the resolver says; dialling will say it again
             return None
 
     async def _start(self, port: int) -> str:
@@ -228,10 +227,13 @@ class Worker(ListeningService):
 
     def _heartbeat(self) -> None:
         if self._stream is not None:
-            memory = psutil.Process().memory_info().rss
-            metrics = {"rss": memory, "held": len(self.core.held), "tasks": len(self.core.tasks)}
-            self._stream.send(schema.HEARTBEAT.pack(metrics))
+            self._stream.send(schema.HEARTBEAT.pack(self.metrics()))
             self._stream.flush()
+
+    def metrics(self) -> dict[str, float]:
+        """What a heartbeat carries: bytes of this process, values held, tasks under way."""
+        rss = psutil.Process().memory_info().rss
+        return {"rss": rss, "held": len(self.core.held), "tasks": len(self.core.tasks)}
 
     # -- control
 
