@@ -14,6 +14,7 @@ from twisted_dist.version import VERSION as __version__
 _PLACES = {
     "AsyncClient": "client.async_client",
     "Client": "client.client",
+    "Executor": "client.executor",
     "Future": "client.future",
     "LocalCluster": "launchers.local",
     "Nanny": "services.worker",

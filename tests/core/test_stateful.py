@@ -112,8 +112,19 @@ class Network(RuleBasedStateMachine):
         first = self.next_id[client]
         self.next_id[client] += 1
         self.futures[client].add(first)
-        self.held[worker].add(first)
-        self.tell(s.DataScattered(client, [first], [10], f"h{worker}:1"))
+        for each in data.draw(st.sampled_from([{worker}, set(self.held)])):
+            self.held[each].add(first)
+            self.tell(s.DataScattered(client, [first], [10], f"h{each}:1"))
+
+    @precondition(lambda self: any(self.futures.values()) and self.given)
+    @rule(data=st.data())
+    def scatter_confused(self, data):
+        """A client that scatters the id of a computed task changes nothing."""
+        client = self.pick(data, [c for c, ids in self.futures.items() if ids])
+        task = self.core.state.tasks.get(self.pick(data, self.futures[client]))
+        if task is not None and task.group.function is not None:
+            worker = self.pick(data, self.given)
+            self.tell(s.DataScattered(client, [task.id], [10], f"h{worker}:1"))
 
     def answer(self, data):
         """Some of what a busy worker was given: (worker, ids, attempts)."""

@@ -82,3 +82,10 @@ def test_rpc_identity(client):
     about = rpc(client.address).identity()
     assert about["type"] == "scheduler"
     assert about["workers"] == 2
+
+
+def test_broadcast(client):
+    """`Client.scatter` with *broadcast* puts each element on every worker."""
+    future = client.scatter([7], broadcast=True)[0]
+    assert len(client.who_has([future])[future.key]) == 2
+    assert client.submit(abs, future).result(20) == 7

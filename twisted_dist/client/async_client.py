@@ -151,12 +151,14 @@ class AsyncClient:
 
         return defer.Deferred.fromCoroutine(collect())
 
-    def scatter(self, data: Any, workers: str | Iterable[str] | None = None) -> defer.Deferred[Any]:
+    def scatter(
+        self, data: Any, workers: str | Iterable[str] | None = None, broadcast: bool = False
+    ) -> defer.Deferred[Any]:
         """Fires with futures in the shape given; see `Client.scatter`."""
 
         async def put() -> Any:
             values = op.scattered_values(data)
-            records = await op.scatter(self.session, values, op.as_names(workers))
+            records = await op.scatter(self.session, values, op.as_names(workers), broadcast)
             return op.scattered_shape(data, [AsyncFuture(self.session, r) for r in records])
 
         return defer.Deferred.fromCoroutine(put())

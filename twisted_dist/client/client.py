@@ -127,11 +127,22 @@ class Client:
             session.fetch_blocking(away, None)
         return op.unpack(futures, errors == "skip")
 
-    def scatter(self, data: Any, workers: str | Iterable[str] | None = None) -> Any:
-        """Put data on workers; futures in the shape given (a list, a dict, or one)."""
+    def scatter(
+        self, data: Any, workers: str | Iterable[str] | None = None, broadcast: bool = False
+    ) -> Any:
+        """Put data on workers; futures in the shape given (a list, a dict, or one).
+
+        Args:
+            data: a list, tuple or dict is put element by element; anything else as one.
+            workers: addresses, hosts or names of workers; by default any.
+            broadcast: each element on every one of them, rather than in turn.
+
+        Raises:
+            UsageProblem: no such worker is registered.
+        """
         names = op.as_names(workers)
         values = op.scattered_values(data)
-        records = self._call(op.scatter, self.session, values, names)
+        records = self._call(op.scatter, self.session, values, names, broadcast)
         return op.scattered_shape(data, [Future(self.session, record) for record in records])
 
     def cancel(self, futures: Future | Iterable[Future]) -> None:

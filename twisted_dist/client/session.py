@@ -23,7 +23,7 @@ from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
 from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING, Countdown, Record
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError, UsageProblem
-from twisted_dist.execution.payloads import dump_value, dumps, value_nbytes
+from twisted_dist.execution.payloads import dump_value, dumps, load_value, value_nbytes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.dial import DataPool, SwitchFactory, dial
 from twisted_dist.wire.frames import TARGET_BYTES
@@ -288,8 +288,10 @@ class Session:
             start = end
         return records
 
-    async def scatter(self, values: Sequence[Any], addresses: Sequence[str]) -> list[Record]:
-        """Put values on workers, in turn; in the reactor's thread."""
+    async def scatter(
+        self, values: Sequence[Any], addresses: Sequence[str], broadcast: bool
+    ) -> list[Record]:
+        """Put values on workers, in turn or each on all; in the reactor's thread."""
         first = (self._index << CLIENT_SHIFT) + self._next
         self._next += len(values)
         records = []
@@ -300,9 +302,11 @@ class Session:
             record.nbytes = value_nbytes(dumped)
             self.records[record.id] = record
             records.append(record)
-            ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
-            ids.append(record.id)
-            blobs.append(dumped)
+            turn = addresses if broadcast else [addresses[offset % len(addresses)]]
+            for address in turn:
+                ids, blobs = places.setdefault(address, ([], []))
+                ids.append(record.id)
+                blobs.append(dumped)
         for address, (ids, blobs) in places.items():
             connection = await self.data.connection(address)
             await connection.put(ids, blobs)
@@ -364,6 +368,35 @@ class Session:
                 record.waiters.append(function)
                 return
         function(record)
+
+    def when_settled(
+        self, record: Record, function: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        """Call ``function(value, exception)`` in the reactor's thread, the value fetched."""
+
+        def give() -> None:
+            try:
+                assert record.value is not None
+                value = load_value(record.value)
+            except BaseException as problem:
+                function(None, problem)
+            else:
+                function(value, None)
+
+        def fetch() -> None:
+            fetching = defer.Deferred.fromCoroutine(self.fetch([record]))
+            fetching.addCallbacks(lambda _: give(), lambda f: function(None, f.value))
+
+        def done(record: Record) -> None:
+            problem = record.exception()
+            if problem is not None:
+                function(None, problem)
+            elif record.value is not None:
+                give()
+            else:
+                self.reactor.callFromThread(fetch)
+
+        self.when_done(record, done)
 
     def wait_all(self, records: Sequence[Record], timeout: float | None) -> None:
         """Block until all are done. Raises TimeoutError."""

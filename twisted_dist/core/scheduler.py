@@ -274,10 +274,17 @@ class SchedulerCore:
                 task = state.tasks[task_id] = SchedulerTask(task_id, group, b"")
                 task.wanted_by = {client: None}
                 client.wants_what[task] = 0
+            if task.group.function is not None:
+                continue  # computed, not scattered: this client confuses its own ids
             task.nbytes = nbytes
-            if worker is not None:
+            if worker is None:
+                pass
+            elif task.who_has is not None:  # another copy
+                task.who_has[worker] = None
+                worker.has_what[task] = None
+            else:
                 remember(state, task, worker, None)
-            elif task.state is RELEASED:
+            if task.state is RELEASED:
                 activate(state, task)  # finds that it is lost, and says so
 
     def _own(self, client: SchedulerClient, ids: Iterable[TaskId]) -> list[SchedulerTask]:

@@ -161,7 +161,7 @@ class ChildExecutor:
         self.tell(m.ExecutorDied(running, how))
 
 
-class _ChildProcess(ProcessProtocol):  # type: ignore[misc]
+class _ChildProcess(ProcessProtocol):
     """One child: its process, its channel, its status page and the end of its stderr."""
 
     def __init__(self, reactor: Any, nthreads: int, owner: ChildExecutor) -> None:
@@ -252,7 +252,7 @@ class _ChildProcess(ProcessProtocol):  # type: ignore[misc]
 
 
 def _ending(reason: Failure) -> str:
-    value = reason.value
+    value: Any = reason.value
     if isinstance(value, ProcessDone):
         return "exited with status 0"
     if value.signal is not None:
@@ -260,8 +260,10 @@ def _ending(reason: Failure) -> str:
     return f"exited with status {value.exitCode}"
 
 
-class _Channel(Protocol):  # type: ignore[misc]
+class _Channel(Protocol):
     """The nanny's end of the socketpair."""
+
+    transport: Any
 
     def __init__(self, owner: ChildExecutor, closed: Callable[[], None]) -> None:
         self._owner = owner

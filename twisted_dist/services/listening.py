@@ -51,7 +51,7 @@ def reachable_host(towards: tuple[str, int] | None = None) -> str:
     return "127.0.0.1"
 
 
-class ListeningService(Service):  # type: ignore[misc]
+class ListeningService(Service):
     """A service with one listening port that speaks control.
 
     Fires and guarantees: `start_listening` fires with the port; `stop` fires when the

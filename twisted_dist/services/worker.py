@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import psutil
 from twisted.internet import defer, task
-from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from twisted_dist.aliases import TaskId, Value
@@ -20,7 +19,7 @@ from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.data import DataProtocol
-from twisted_dist.wire.dial import DataPool, SwitchFactory, dial, parse_address
+from twisted_dist.wire.dial import DataPool, Dialled, SwitchFactory, dial, parse_address
 from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds between heartbeats; a twelfth of the lease
@@ -36,7 +35,7 @@ _FROM_SCHEDULER: Final = (
     schema.FORGET.number,
     schema.DROP.number,
 )
-_REPORTS: Final = {
+_REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportDone: schema.DONE,
     m.ReportFailed: schema.FAILED,
     m.ReportReturned: schema.RETURNED,
@@ -187,7 +186,7 @@ class Worker(ListeningService):
                 break
         self._dialling = None
 
-    async def _switch(self, proto: amp.AMP) -> None:
+    async def _switch(self, proto: Dialled) -> None:
         stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._scheduler_gone)
         self._stream = stream
         try:
@@ -278,7 +277,7 @@ class Worker(ListeningService):
 
     def _execute(self, instructions: list[object]) -> None:
         for each in instructions:
-            schema_of = _REPORTS.get(type(each))  # type: ignore[arg-type]
+            schema_of = _REPORTS.get(type(each))
             if schema_of is not None:
                 if self._stream is not None:
                     self._stream.send(schema_of.encode(each))

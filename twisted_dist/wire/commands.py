@@ -23,7 +23,7 @@ MAX_CHUNKED_BYTES: Final = 8 * 2**20
 _CHUNK: Final = 60_000
 
 
-class Chunked(amp.Argument):  # type: ignore[misc]
+class Chunked(amp.Argument):
     """A msgpack value of up to 8 MiB, spread over as many AMP values as it takes.
 
     AMP ends a value at 65,535 bytes; the state of a large network is longer.
@@ -53,10 +53,10 @@ class Chunked(amp.Argument):  # type: ignore[misc]
         objects[amp._wireNameToPythonIdentifier(name)] = value
 
 
-_ERRORS: Final = {RefusedError: b"REFUSED"}
+_ERRORS: dict[type[Exception], bytes] = {RefusedError: b"REFUSED"}
 
 
-class Hello(amp.Command):  # type: ignore[misc]
+class Hello(amp.Command):
     """First on every connection: which versions, and who is calling.
 
     Answer: the highest version both speak, and what the daemon is.
@@ -76,7 +76,7 @@ class Hello(amp.Command):  # type: ignore[misc]
     errors: ClassVar = _ERRORS
 
 
-class RegisterWorker(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+class RegisterWorker(amp.ProtocolSwitchCommand):
     """A worker joins; from the answer on, the connection is its task stream."""
 
     arguments: ClassVar = [
@@ -87,21 +87,21 @@ class RegisterWorker(amp.ProtocolSwitchCommand):  # type: ignore[misc]
     errors: ClassVar = _ERRORS
 
 
-class RegisterClient(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+class RegisterClient(amp.ProtocolSwitchCommand):
     """A client joins; from the answer on, the connection is its task stream."""
 
     arguments: ClassVar = [(b"name", amp.Unicode())]
     errors: ClassVar = _ERRORS
 
 
-class OpenData(amp.ProtocolSwitchCommand):  # type: ignore[misc]
+class OpenData(amp.ProtocolSwitchCommand):
     """Bulk data from or to a worker; from the answer on, `wire.data`'s protocol."""
 
     arguments: ClassVar = [(b"name", amp.Unicode())]
     errors: ClassVar = _ERRORS
 
 
-class Identity(amp.Command):  # type: ignore[misc]
+class Identity(amp.Command):
     """What this daemon is, and what it sees."""
 
     arguments: ClassVar = []
@@ -109,7 +109,7 @@ class Identity(amp.Command):  # type: ignore[misc]
     errors: ClassVar = _ERRORS
 
 
-class Ping(amp.Command):  # type: ignore[misc]
+class Ping(amp.Command):
     """Whether the daemon's reactor turns."""
 
     arguments: ClassVar = []
@@ -117,7 +117,7 @@ class Ping(amp.Command):  # type: ignore[misc]
     errors: ClassVar = _ERRORS
 
 
-class Query(amp.Command):  # type: ignore[misc]
+class Query(amp.Command):
     """One of the scheduler's views: ``who_has``, ``has_what``, ``nthreads``, ``info``."""
 
     arguments: ClassVar = [(b"what", amp.Unicode()), (b"arguments", Chunked())]
@@ -125,7 +125,7 @@ class Query(amp.Command):  # type: ignore[misc]
     errors: ClassVar = _ERRORS
 
 
-class Terminate(amp.Command):  # type: ignore[misc]
+class Terminate(amp.Command):
     """End this daemon cleanly; answered before it ends."""
 
     arguments: ClassVar = []

@@ -20,7 +20,7 @@ from twisted_dist.wire import commands
 HELLO_DEADLINE_S: Final = 10.0
 
 
-class ControlProtocol(amp.AMP):  # type: ignore[misc]
+class ControlProtocol(amp.AMP):
     """One accepted connection while it speaks AMP.
 
     Args:
@@ -31,6 +31,7 @@ class ControlProtocol(amp.AMP):  # type: ignore[misc]
     """
 
     log = Logger()
+    transport: Any
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class ControlProtocol(amp.AMP):  # type: ignore[misc]
         self._gone(self)
 
 
-class ControlFactory(Factory):  # type: ignore[misc]
+class ControlFactory(Factory):
     """Makes a `ControlProtocol` for each accepted connection and remembers it."""
 
     noisy = False

@@ -29,7 +29,7 @@ MAX_DATA_BYTES: Final = 2**31
 PIECE_BYTES: Final = 4 * 2**20
 
 
-class DataProtocol(Protocol):  # type: ignore[misc]
+class DataProtocol(Protocol):
     """Either end of a data connection.
 
     Args:
@@ -38,6 +38,7 @@ class DataProtocol(Protocol):  # type: ignore[misc]
     """
 
     log = Logger()
+    transport: Any
 
     def __init__(
         self,

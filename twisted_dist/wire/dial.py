@@ -14,6 +14,7 @@ from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
 from twisted_dist.wire.data import DataProtocol
 
+MAX_PORT = 65535
 #: seconds to connect and to be greeted
 DIAL_S = 10.0
 
@@ -23,12 +24,18 @@ def parse_address(address: str) -> tuple[str, int]:
     host, colon, port = address.strip().rpartition(":")
     if not colon or not host:
         raise UsageProblem(f"{address!r} is not HOST:PORT; for example 192.168.0.1:8786")
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not port.isdigit() or not 0 < int(port) <= MAX_PORT:
         raise UsageProblem(f"{address!r}: the port must be a number from 1 to 65535")
     return host, int(port)
 
 
-async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S) -> amp.AMP:
+class Dialled(amp.AMP):
+    """The dialling side of a connection while it speaks AMP."""
+
+    transport: Any
+
+
+async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S) -> Dialled:
     """Connect to a daemon and say hello.
 
     Raises:
@@ -37,7 +44,7 @@ async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S)
     """
     host, port = parse_address(address)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
-    proto = amp.AMP()
+    proto = Dialled()
     try:
         await connectProtocol(endpoint, proto)
         hello = proto.callRemote(
@@ -59,7 +66,7 @@ async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S)
     return proto
 
 
-class SwitchFactory(Factory):  # type: ignore[misc]
+class SwitchFactory(Factory):
     """What AMP asks for the protocol to switch to."""
 
     noisy = False

@@ -46,14 +46,15 @@ class FrameDecoder:
         buffer += data
         payloads = []
         start, end = 0, len(buffer)
-        while end - start >= 4:
+        while end - start >= _HEADER.size:
             (length,) = _HEADER.unpack_from(buffer, start)
             if length > self._max:
                 raise ProtocolError(f"a frame of {length} bytes is over the bound of {self._max}")
-            if end - start - 4 < length:
+            if end - start - _HEADER.size < length:
                 break
             with memoryview(buffer) as view:
-                payloads.append(bytes(view[start + 4 : start + 4 + length]))
-            start += 4 + length
+                start += _HEADER.size
+                payloads.append(bytes(view[start : start + length]))
+            start += length
         del buffer[:start]
         return payloads

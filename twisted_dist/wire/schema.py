@@ -10,6 +10,7 @@ about 20 ns each), and columns that belong together have one length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgpack
@@ -18,18 +19,18 @@ from attrs import field, frozen
 from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES
 
-_INT: Final = {int}
-_NUMBERS: Final = {int, float}
-_BYTES: Final = {bytes}
-_MAYBE_BYTES: Final = {bytes, type(None)}
-_STR: Final = {str}
+_INT: Final[set[object]] = {int}
+_NUMBERS: Final[set[object]] = {int, float}
+_BYTES: Final[set[object]] = {bytes}
+_MAYBE_BYTES: Final[set[object]] = {bytes, type(None)}
+_STR: Final[set[object]] = {str}
 
 
 def _scalar(kind: type) -> Callable[[Any], bool]:
     return lambda value: type(value) is kind
 
 
-def _column(kinds: set[type]) -> Callable[[Any], bool]:
+def _column(kinds: AbstractSet[object]) -> Callable[[Any], bool]:
     return lambda value: type(value) is list and set(map(type, value)) <= kinds
 
 
@@ -37,11 +38,15 @@ def _rows(value: Any) -> bool:
     return type(value) is list and all(map(_column(_INT), value))
 
 
+#: digest, ids, attempts, calls, deps, wanted
+_RUN_FIELDS: Final = 6
+
+
 def _runs(value: Any) -> bool:
     if type(value) is not list:
         return False
     for run in value:
-        if type(run) is not list or len(run) != 6:
+        if type(run) is not list or len(run) != _RUN_FIELDS:
             return False
         digest, ids, attempts, calls, deps, wanted = run
         ok = type(digest) is bytes and type(wanted) is bool and _column(_BYTES)(calls)
@@ -53,11 +58,16 @@ def _runs(value: Any) -> bool:
     return True
 
 
+#: an address and the ids that are there
+_PAIR: Final = 2
+
+
 def _sources(value: Any) -> bool:
-    return type(value) is list and all(
-        type(pair) is list and len(pair) == 2 and type(pair[0]) is str and _column(_INT)(pair[1])
-        for pair in value
-    )
+    if type(value) is not list:
+        return False
+    if not all(type(pair) is list and len(pair) == _PAIR for pair in value):
+        return False
+    return all(type(address) is str and _column(_INT)(ids) for address, ids in value)
 
 
 def _metrics(value: Any) -> bool:

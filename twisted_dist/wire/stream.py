@@ -21,7 +21,7 @@ def send_at_once(transport: Any) -> None:
         set_no_delay(True)
 
 
-class StreamProtocol(Protocol):  # type: ignore[misc]
+class StreamProtocol(Protocol):
     """Speaks one side of a task stream.
 
     Args:
@@ -33,6 +33,7 @@ class StreamProtocol(Protocol):  # type: ignore[misc]
     """
 
     log = Logger()
+    transport: Any
 
     def __init__(
         self,

@@ -1,0 +1,146 @@
+"""`Executor`: the network as a `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor as StandardExecutor
+from concurrent.futures import Future as StandardFuture
+from typing import Any, TypeVar
+
+from twisted_dist.client.client import Client
+from twisted_dist.client.future import Future
+
+T = TypeVar("T")
+
+
+class _NetworkFuture(StandardFuture):  # type: ignore[type-arg]
+    """A standard future that holds the network's one, and passes `cancel` on to it."""
+
+    network_future: Future | None = None
+
+    def cancel(self) -> bool:
+        """Cancel the task where it has no result yet; whether it was cancelled."""
+        cancelled = super().cancel()
+        network_future = self.network_future
+        if cancelled and network_future is not None:
+            network_future.cancel()
+            self.network_future = None
+        return cancelled
+
+
+class Executor(StandardExecutor):
+    """Drop-in for `concurrent.futures.ProcessPoolExecutor`, over a network.
+
+    Args:
+        address: the scheduler's ``host:port``; nothing starts an embedded `LocalCluster`.
+        timeout: seconds to wait for a scheduler that is not there yet.
+        name: shown by the scheduler.
+
+    `submit`, `map` and `shutdown` behave as the standard library says, with its own
+    `Future` class, so that `concurrent.futures.wait` and `asyncio.wrap_future` work. Here a
+    future counts as pending until its result is known, so it can be cancelled till then.
+
+    Raises:
+        ConnectError: nothing answered in time.
+    """
+
+    def __init__(self, address: str | None = None, timeout: float = 10.0, name: str = "") -> None:
+        self.client = Client(address, timeout=timeout, name=name)
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[_NetworkFuture] = weakref.WeakSet()
+        #: pending futures are kept alive: what was submitted runs, held or not
+        self._pending: set[_NetworkFuture] = set()
+        self._shut_down = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> StandardFuture[T]:
+        """Run ``fn(*args, **kwargs)`` on the network. Raises RuntimeError after shutdown."""
+        return self._watch([self._submit(fn, [(args, kwargs)])[0]])[0]
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Results in order, as they come; all tasks are submitted at once.
+
+        Args:
+            fn: the function.
+            iterables: its arguments, as the built-in `map` takes them.
+            timeout: seconds from this call after which the iterator raises TimeoutError.
+            chunksize: accepted for compatibility; tasks travel in batches anyway.
+            buffersize: accepted for compatibility; all are submitted at once.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        futures = self._watch(self._submit(fn, [(row, {}) for row in zip(*iterables)]))
+
+        def results() -> Iterator[T]:
+            futures.reverse()
+            try:
+                while futures:
+                    left = None if end is None else end - time.monotonic()
+                    yield futures.pop().result(left)
+            finally:
+                for each in futures:
+                    each.cancel()
+
+        return results()
+
+    def _submit(
+        self, function: Callable[..., Any], calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    ) -> list[Future]:
+        with self._lock:
+            if self._shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            session = self.client.session
+            records = session.submit(function, calls, None, [], False, 0, 0)
+            return [Future(session, record) for record in records]
+
+    def _watch(self, futures: list[Future]) -> list[StandardFuture[Any]]:
+        """A standard future for each, settled from the client's reactor thread."""
+        out: list[StandardFuture[Any]] = []
+        for each in futures:
+            own = _NetworkFuture()
+            own.network_future = each
+            with self._lock:
+                self._pending.add(own)
+            self.client.session.when_settled(each._record, self._settler(own))
+            out.append(own)
+        return out
+
+    def _settler(self, own: _NetworkFuture) -> Callable[[Any, BaseException | None], None]:
+        def settle(value: Any, problem: BaseException | None) -> None:
+            with self._lock:
+                self._pending.discard(own)
+            if own.set_running_or_notify_cancel():
+                if problem is None:
+                    own.set_result(value)
+                else:
+                    own.set_exception(problem)
+            own.network_future = None
+
+        return settle
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more; with *wait*, block until all are done, then disconnect.
+
+        Without *wait* the connection stays until the last pending future is done.
+        """
+        with self._lock:
+            already, self._shut_down = self._shut_down, True
+            pending = list(self._pending)
+        if cancel_futures:
+            for each in pending:
+                each.cancel()
+        if wait:
+            for each in pending:
+                if not each.cancelled():
+                    each.exception()
+            self.client.close()
+        elif not already:
+            threading.Thread(target=self.shutdown, name="twisted_dist-shutdown").start()
