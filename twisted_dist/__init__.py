@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from twisted_dist.version import VERSION as __version__
+from twisted_dist import version
+
+__version__ = version.VERSION
 
 _PLACES = {
     "AsyncClient": "client.async_client",
@@ -27,7 +29,7 @@ _PLACES = {
     "wait": "client.waiting",
 }
 
-__all__ = ["__version__", *sorted(_PLACES)]
+__all__ = ["__version__", *sorted(_PLACES)]  # noqa: PLE0604 - the one list of the names is _PLACES
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,7 @@ class RefusedError(TwistedDistError):
     """The peer understood the request and refused it; the message says why."""
 
 
-class UsageProblem(TwistedDistError, ValueError):
+class UsageProblem(TwistedDistError, ValueError):  # noqa: N818 - the contract's name
     """An argument that cannot be meant; nothing was sent."""
 
 
@@ -89,7 +89,7 @@ class RemoteError(TwistedDistError):
     """Stands for a remote exception that could not be pickled or loaded here."""
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818 - as concurrent.futures and pool name theirs
     """Carries the worker's traceback as the ``__cause__`` of the exception raised here."""
 
     def __init__(self, text: str) -> None:

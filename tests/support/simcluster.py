@@ -1,5 +1,4 @@
-"""A simulated cluster: the real services and clients on a `SimNet`, with tasks that take
-simulated time."""
+"""A simulated cluster: the real services and clients on a `SimNet`; tasks take simulated time."""
 
 from __future__ import annotations
 

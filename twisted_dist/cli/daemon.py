@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -17,41 +18,32 @@ from twisted.python.failure import Failure
 
 from twisted_dist.errors import ConnectError
 
-
-def port_number(text: str) -> int:
-    """A port from an option; ValueError's words are shown to the user."""
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise ValueError(f"{port} is not a port: 0 to 65535")
-    return port
+#: connections that may wait to be accepted: hundreds of workers start at once
+BACKLOG = 1024
 
 
-def positive(text: str) -> int:
-    """A count from an option."""
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be 1 or more")
-    return number
+def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
+    """A listening socket, or the end of the program with one line that says why.
 
-
-def bind(program: str, host: str | None, port: int) -> socket.socket:
-    """A listening socket, or the end of the program with one line that says why."""
+    Here and not at start: twistd would have gone to the background by then.
+    """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setblocking(False)
     try:
         sock.bind((host or "", port))
-        sock.listen(1024)
+        sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
+        where = f"{host}:{port}" if host else f"port {port}"
         why = problem.strerror or problem
         raise SystemExit(
-            f"{program}: cannot listen on {host or '*'}:{port}: {why}; try another --port or --host"
+            f"{program}: cannot listen on {where}: {why}; try another {option} or --host"
         ) from None
     return sock
 
 
-class Daemon(Service):  # type: ignore[misc]
+class Daemon(Service):
     """Services of one process, from start to exit status.
 
     SIGINT and SIGTERM stop them and end with status 0 (a second one at once, with 1); so
@@ -61,8 +53,13 @@ class Daemon(Service):  # type: ignore[misc]
     log = Logger()
 
     def __init__(
-        self, services: Sequence[Any], begin: Callable[[Daemon], None], watch_stdin: bool
+        self,
+        program: str,
+        services: Sequence[Any],
+        begin: Callable[[Daemon], None],
+        watch_stdin: bool,
     ) -> None:
+        self.program = program
         self._services = services
         self._begin = begin
         self._watch_stdin = watch_stdin
@@ -79,8 +76,13 @@ class Daemon(Service):  # type: ignore[misc]
         """A start that failed: one line, and a non-zero end."""
         if self._ending and failure.check(ConnectError, defer.CancelledError):
             return
-        print(f"cannot start: {failure.getErrorMessage()}", file=sys.__stderr__, flush=True)
+        line = f"{self.program}: cannot start: {failure.getErrorMessage()}"
+        if sys.__stderr__ is not None:
+            print(line, file=sys.__stderr__, flush=True)
+        self.log.error("{line}", line=line)
         self.exit_status = 1
+        # twistd ends with status 0 whatever happened; atexit comes after its pid file is gone
+        atexit.register(_exit, self.exit_status)
         self.end()
 
     def startService(self) -> None:
@@ -123,7 +125,13 @@ class Daemon(Service):  # type: ignore[misc]
         return defer.DeferredList([each.stop() for each in self._services])
 
 
-class _StdinWatch(Protocol):  # type: ignore[misc]
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+class _StdinWatch(Protocol):
     def __init__(self, closed: Callable[[], None]) -> None:
         self._closed = closed
 

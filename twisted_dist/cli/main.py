@@ -15,20 +15,10 @@ def _run(module_name: str) -> int:
         globalLogBeginner,
         textFileLogObserver,
     )
-    from twisted.python import usage
 
     module: Any = importlib.import_module(module_name)
     options = module.Options()
-    try:
-        options.parseOptions(sys.argv[1:])
-    except usage.UsageError as problem:
-        print(
-            f"{module_name.rpartition('.')[2]}: {problem}".replace(
-                "scheduler:", "dscheduler:"
-            ).replace("worker: ", "dworker: "),
-            file=sys.stderr,
-        )
-        return 2
+    options.parseOptions(sys.argv[1:])
     observer = FilteringLogObserver(
         textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
     )
@@ -36,8 +26,9 @@ def _run(module_name: str) -> int:
     daemon = module.makeService(options)
     from twisted.internet import reactor
 
+    running: Any = reactor
     daemon.startService()
-    reactor.run()  # type: ignore[attr-defined]
+    running.run()
     return int(daemon.exit_status)
 
 

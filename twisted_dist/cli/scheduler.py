@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+from typing import Any, ClassVar
 
-from twisted.python import usage
+from twisted_dist.cli.daemon import Daemon, bind
+from twisted_dist.cli.options import DaemonOptions, port_number
 
-from twisted_dist.cli.daemon import Daemon, bind, port_number
+DEFAULT_PORT = 8786
 
 
-class Options(usage.Options):  # type: ignore[misc]
+class Options(DaemonOptions):
     """dscheduler [options]: the meeting point of a network."""
 
+    program = "dscheduler"
     synopsis = "dscheduler [options]"
-    optParameters = [  # noqa: RUF012 - Twisted's interface
+    longdesc = (
+        "The meeting point of a network: workers and clients connect to it. Prints its "
+        "address, which is what dworker and Client(...) take:  dworker 192.168.0.1:8786"
+    )
+    optParameters: ClassVar = [
         ["host", None, None, "Address to listen on and to be known by (default: every interface)"],
-        ["port", None, 8786, "Port to listen on; 0 takes any free one", port_number],
+        ["port", None, DEFAULT_PORT, "Port to listen on; 0 takes any free one", port_number],
     ]
-    optFlags = [["until-stdin-closes", None, "End when standard input closes"]]  # noqa: RUF012
+    optFlags: ClassVar = [
+        ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"]
+    ]
+
+
+def _tune_collector() -> None:
+    # tables of millions of objects that live long: a full collection is seconds of silence.
+    # Only here: a process that embeds a Scheduler keeps its own settings.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def makeService(options: Options) -> Any:
     """A scheduler on a port that is bound already; SystemExit where it is taken."""
     from twisted_dist.services.scheduler import Scheduler
 
-    listening = bind("dscheduler", options["host"], options["port"])
+    listening = bind(options.program, options["host"], options["port"], "--port")
     scheduler = Scheduler(host=options["host"])
     scheduler.adopt(listening)
 
     def begin(daemon: Daemon) -> None:
         def started(address: str) -> None:
             daemon.announce(f"Start scheduler at {address}")
+            _tune_collector()
 
         scheduler.start().addCallbacks(started, daemon.failed)
 
-    return Daemon([scheduler], begin, options["until-stdin-closes"])
+    return Daemon(options.program, [scheduler], begin, options["until-stdin-closes"])

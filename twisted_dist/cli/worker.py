@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import getopt
-import sys
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from twisted_dist.cli.daemon import Daemon, bind, port_number, positive
+from twisted_dist.cli.daemon import Daemon, bind
+from twisted_dist.cli.options import DaemonOptions, port_number, positive
 from twisted_dist.errors import UsageProblem
 
 
-class Options(usage.Options):  # type: ignore[misc]
+class Options(DaemonOptions):
     """dworker HOST:PORT [options]: runs tasks for the scheduler at HOST:PORT."""
 
+    program = "dworker"
     synopsis = "dworker HOST:PORT [options]"
-    optParameters = [  # noqa: RUF012 - Twisted's interface
+    longdesc = (
+        "Runs tasks for the scheduler at HOST:PORT, which need not be there yet: the worker "
+        "waits for it. Tasks run in a child process that this one, the nanny, watches and "
+        "starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4"
+    )
+    optParameters: ClassVar = [
         [
             "host",
             None,
@@ -26,22 +31,12 @@ class Options(usage.Options):  # type: ignore[misc]
         ["worker-port", None, 0, "Port for data (default: any free one)", port_number],
         ["nthreads", None, None, "Tasks at a time (default: cores divided by nprocs)", positive],
         ["nprocs", None, 1, "Workers to start", positive],
-        ["name", None, "", "A name that workers= understands"],
+        ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
-    optFlags = [  # noqa: RUF012 - Twisted's interface
+    optFlags: ClassVar = [
         ["no-nanny", None, "Run tasks in threads of this process, not in a supervised child"],
-        ["until-stdin-closes", None, "End when standard input closes"],
+        ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
     ]
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Accept options after the address too, as dworker always did."""
-        arguments = sys.argv[1:] if options is None else list(options)
-        try:
-            pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
-        except getopt.GetoptError as problem:
-            raise usage.UsageError(str(problem)) from None
-        flat = [part for pair in pairs for part in pair if part]
-        super().parseOptions([*flat, "--", *words])
 
     def parseArgs(self, scheduler: str = "") -> None:
         """The scheduler's address."""
@@ -60,7 +55,9 @@ class Options(usage.Options):  # type: ignore[misc]
         if self["nprocs"] > 1:
             for option in ("name", "worker-port"):
                 if self[option]:
-                    raise usage.UsageError(f"--{option} is for one worker; leave out --nprocs")
+                    raise usage.UsageError(
+                        f"--{option} is for one worker, and --nprocs asks for {self['nprocs']}"
+                    )
 
 
 def makeService(options: Options) -> Any:
@@ -75,7 +72,8 @@ def makeService(options: Options) -> Any:
     nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])
     workers = []
     for _ in range(options["nprocs"]):
-        listening = bind("dworker", options["host"], options["worker-port"])
+        port = options["worker-port"]
+        listening = bind(options.program, options["host"], port, "--worker-port")
         worker = make(
             options["scheduler"], nthreads=nthreads, name=options["name"], host=options["host"]
         )
@@ -92,4 +90,4 @@ def makeService(options: Options) -> Any:
         for worker in workers:
             defer.Deferred.fromCoroutine(run(daemon, worker)).addErrback(daemon.failed)
 
-    return Daemon(workers, begin, options["until-stdin-closes"])
+    return Daemon(options.program, workers, begin, options["until-stdin-closes"])

@@ -44,7 +44,7 @@ class AsyncFuture(BaseFuture):
         await op.wait_done(self._session, records)
         away = op.to_fetch(records, "raise")
         if away:
-            await self._session.fetch(away)
+            await self._session.fetcher.fetch(away)
         assert self._record.value is not None
         return load_value(self._record.value)
 
@@ -146,7 +146,7 @@ class AsyncClient:
             await op.wait_done(self.session, records)
             away = op.to_fetch(records, errors)
             if away:
-                await self.session.fetch(away)
+                await self.session.fetcher.fetch(away)
             return op.unpack(futures, errors == "skip")
 
         return defer.Deferred.fromCoroutine(collect())

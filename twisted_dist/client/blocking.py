@@ -84,26 +84,37 @@ class ReactorThread:
         self.stop()
 
 
-_lock = threading.Lock()
-_shared: ReactorThread | None = None
-_users = 0
+class _Shared:
+    """One thread for all blocking clients of the process, while there is one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: ReactorThread | None = None
+        self._users = 0
+
+    def acquire(self) -> ReactorThread:
+        with self._lock:
+            if self._thread is None:
+                self._thread = ReactorThread()
+            self._users += 1
+            return self._thread
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._thread is not None:
+                thread, self._thread = self._thread, None
+                thread.stop()
+
+
+_shared = _Shared()
 
 
 def acquire_shared() -> ReactorThread:
     """The process's thread for all blocking clients; give it back with `release_shared`."""
-    global _shared, _users
-    with _lock:
-        if _shared is None:
-            _shared = ReactorThread()
-        _users += 1
-        return _shared
+    return _shared.acquire()
 
 
 def release_shared() -> None:
     """One user less; the last one ends the thread."""
-    global _shared, _users
-    with _lock:
-        _users -= 1
-        if _users == 0 and _shared is not None:
-            shared, _shared = _shared, None
-            shared.stop()
+    _shared.release()

@@ -124,7 +124,7 @@ class Client:
         session.wait_all(records, None)
         away = op.to_fetch(records, errors)
         if away:
-            session.fetch_blocking(away, None)
+            session.fetcher.fetch_blocking(away, None)
         return op.unpack(futures, errors == "skip")
 
     def scatter(

@@ -154,7 +154,7 @@ class Future(BaseFuture):
             assert problem is not None
             raise problem
         if record.value is None:
-            self._session.fetch_blocking([record], timeout)
+            self._session.fetcher.fetch_blocking([record], timeout)
         assert record.value is not None
         return load_value(record.value)
 
@@ -176,6 +176,7 @@ class Countdown:
         self._event = threading.Event()
 
     def __call__(self, _record: Record) -> None:
+        """One more is done."""
         self._count -= 1
         if self._count <= 0:
             self._event.set()

@@ -10,6 +10,9 @@ from twisted_dist.client.blocking import acquire_shared, release_shared
 from twisted_dist.wire import commands
 from twisted_dist.wire.dial import dial
 
+#: seconds until a daemon that took the connection must have answered
+ANSWER_S = 30.0
+
 _COMMANDS = {
     "identity": commands.Identity,
     "ping": commands.Ping,
@@ -21,7 +24,7 @@ _COMMANDS = {
 async def _ask(reactor: Any, address: str, command: Any, arguments: dict[str, Any]) -> Any:
     proto = await dial(reactor, address, "rpc")
     try:
-        return (await proto.callRemote(command, **arguments).addTimeout(30, reactor))["result"]
+        return await proto.ask(command, ANSWER_S, **arguments)
     finally:
         proto.transport.loseConnection()
 

@@ -7,33 +7,31 @@ once for whatever has gathered.
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import cloudpickle
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
+from twisted_dist.aliases import CLIENT_SHIFT, TaskId
+from twisted_dist.client.fetching import Fetcher
 from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING, Countdown, Record
+from twisted_dist.client.pickling import CallPickler, FunctionTable, function_name
 from twisted_dist.core import task as kinds
-from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError, UsageProblem
-from twisted_dist.execution.payloads import dump_value, dumps, load_value, value_nbytes
+from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError
+from twisted_dist.execution.payloads import dump_value, load_value, value_nbytes
 from twisted_dist.wire import commands, schema
-from twisted_dist.wire.dial import DataPool, SwitchFactory, dial
+from twisted_dist.wire.dial import DataPool, dial
 from twisted_dist.wire.frames import TARGET_BYTES
 from twisted_dist.wire.stream import StreamProtocol
 
-#: arguments of one call beyond this are to be scattered; a frame must hold them
-MAX_CALL_BYTES: Final = 8 * 2**20
 #: seconds that released ids may gather before they are told
 RELEASE_DELAY_S: Final = 0.05
 RETRY_S: Final = 0.1
+#: seconds that an answer may take at least, however little of the timeout is left
+LEAST_ANSWER_S: Final = 0.05
 
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
@@ -63,15 +61,17 @@ class Session:
         self._outbox: deque[bytes] = deque()
         self._dropped: deque[TaskId] = deque()
         self._woken = False
-        self._collecting = threading.local()
-        self._sent_functions: set[Digest] = set()
-        self._by_reference: weakref.WeakKeyDictionary[Any, Digest] = weakref.WeakKeyDictionary()
+        self._functions = FunctionTable(
+            lambda digest, name, blob: self._send(schema.FUNCTION.pack(digest, name, blob))
+        )
+        self._calls = CallPickler()
         self._requests: dict[int, defer.Deferred[Any]] = {}
         self._request = 0
         self._releasing: Any = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
         self._ended: list[defer.Deferred[None]] = []
         self.data = DataPool(reactor, name)
+        self.fetcher = Fetcher(reactor, self.data, self._locate)
 
     # -- life, in the reactor's thread
 
@@ -79,7 +79,7 @@ class Session:
         """Dial until the scheduler is there, *timeout_s* seconds at most."""
         deadline = self.reactor.seconds() + timeout_s
         while True:
-            left = max(0.05, deadline - self.reactor.seconds())
+            left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
             try:
                 proto = await dial(self.reactor, self.address, "client", left)
                 break
@@ -89,8 +89,9 @@ class Session:
                 await task.deferLater(self.reactor, RETRY_S)
         stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._lost)
         self._stream = stream
-        await proto.callRemote(commands.RegisterClient, SwitchFactory(stream), name=self.name)
-        await self._welcome
+        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
+        await proto.switch(commands.RegisterClient, stream, left, name=self.name)
+        await self._welcome.addTimeout(left, self.reactor, self._unwelcome)
 
     async def close(self) -> None:
         """Tell the scheduler, and end everything."""
@@ -107,6 +108,11 @@ class Session:
             self._stream.end("this client was closed")
             await ended
         self._fail_all("the client was closed")
+
+    def _unwelcome(self, result: Any, timeout_s: float) -> None:
+        if self._stream is not None:
+            self._stream.end("no welcome")
+        raise ConnectError(f"{self.address} took the connection and said nothing")
 
     def _lost(self, reason: str) -> None:
         self._stream = None
@@ -183,45 +189,7 @@ class Session:
 
     def collect(self, task_id: TaskId) -> bool:
         """While a call of this client is pickled: note a future among its arguments."""
-        ids = getattr(self._collecting, "ids", None)
-        if ids is None or task_id >> CLIENT_SHIFT != self._index:
-            return False
-        ids.append(task_id)
-        return True
-
-    def function(self, function: Callable[..., Any]) -> Digest:
-        """The digest of a pickled function, sent to the scheduler before its first use.
-
-        What pickles by reference is pickled once; what goes by value (lambdas, closures,
-        ``__main__``) anew each time, since what it refers to may have changed.
-        """
-        if not callable(function):
-            raise UsageProblem(f"{function!r} is not callable")
-        try:
-            digest = self._by_reference.get(function)
-        except TypeError:  # unhashable, or without weak references
-            digest = None
-        if digest is not None:
-            return digest
-        blob = dumps(function)
-        if len(blob) > MAX_CALL_BYTES:
-            raise UsageProblem(
-                f"the function takes {len(blob)} bytes with what it refers to, more than "
-                f"{MAX_CALL_BYTES}: give large data as an argument, through scatter()"
-            )
-        digest = hashlib.blake2b(blob, digest_size=16).digest()
-        name = getattr(function, "__name__", type(function).__name__)
-        if digest not in self._sent_functions:
-            self._sent_functions.add(digest)
-            self._send(schema.FUNCTION.pack(digest, name, blob))
-        if type(function) in (type(dumps), type(len)) and len(blob) < 256:
-            try:
-                reference = pickle.dumps(function)
-            except Exception:  # by value, as __main__ is
-                reference = b""
-            if reference == blob:
-                self._by_reference[function] = digest
-        return digest
+        return task_id >> CLIENT_SHIFT == self._index and self._calls.note(task_id)
 
     def submit(
         self,
@@ -234,30 +202,9 @@ class Session:
         priority: int,
     ) -> list[Record]:
         """Submit calls of one function, in frames of about a megabyte."""
-        digest = self.function(function)
-        name = getattr(function, "__name__", type(function).__name__)
-        self._collecting.ids = found = []
-        blobs: list[bytes] = []
-        deps: list[list[TaskId]] = []
-        any_deps = False
-        plain = cloudpickle.list_registry_pickle_by_value() == set()
-        try:
-            for call in calls:
-                blob = dumps(call) if plain else cloudpickle.dumps(call)
-                if len(blob) > MAX_CALL_BYTES:
-                    raise UsageProblem(
-                        f"the arguments of {name} take {len(blob)} bytes, more than "
-                        f"{MAX_CALL_BYTES}: scatter() them and pass the future"
-                    )
-                blobs.append(blob)
-                if found:
-                    any_deps = True
-                    deps.append(list(found))
-                    found.clear()
-                else:
-                    deps.append([])
-        finally:
-            self._collecting.ids = None
+        digest = self._functions.digest(function)
+        name = function_name(function)
+        blobs, deps, any_deps = self._calls.pickle(name, calls)
         with self._lock:
             first = (self._index << CLIENT_SHIFT) + self._next
             self._next += len(blobs)
@@ -384,7 +331,7 @@ class Session:
                 function(value, None)
 
         def fetch() -> None:
-            fetching = defer.Deferred.fromCoroutine(self.fetch([record]))
+            fetching = defer.Deferred.fromCoroutine(self.fetcher.fetch([record]))
             fetching.addCallbacks(lambda _: give(), lambda f: function(None, f.value))
 
         def done(record: Record) -> None:
@@ -416,45 +363,12 @@ class Session:
         """One of the scheduler's views; in the reactor's thread."""
         return await self._ask(schema.QUERY, what, arguments)
 
+    async def _locate(self, ids: list[TaskId]) -> list[tuple[str, list[TaskId]]]:
+        return cast("list[tuple[str, list[TaskId]]]", await self._ask(schema.LOCATE, ids))
+
     async def _ask(self, message: schema.Message, *fields: Any) -> Any:
         self._request += 1
         answer: defer.Deferred[Any] = defer.Deferred()
         self._requests[self._request] = answer
         self._send(message.pack(self._request, *fields))
         return await answer
-
-    async def fetch(self, records: Sequence[Record]) -> None:
-        """Bring the values of finished records here; in the reactor's thread."""
-        wanted = {each.id: each for each in records if each.value is None}
-        for attempt in range(5):
-            sources = await self._ask(schema.LOCATE, list(wanted))
-            for address, ids in sources:
-                try:
-                    connection = await self.data.connection(address)
-                    values = await connection.get(ids)
-                except (ConnectError, ConnectionClosedError) as problem:
-                    self.log.info("no data from {a}: {p}", a=address, p=problem)
-                    continue
-                for task_id, value in values.items():
-                    wanted.pop(task_id).value = value
-            wanted = {i: r for i, r in wanted.items() if r.error is None}
-            if not wanted:
-                return
-            await task.deferLater(self.reactor, 0.1 * 2**attempt)
-        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers")
-
-    def fetch_blocking(self, records: Sequence[Record], timeout: float | None) -> None:
-        """`fetch` from a user's thread."""
-        done = threading.Event()
-        problems: list[BaseException] = []
-
-        def start() -> None:
-            fetching = defer.Deferred.fromCoroutine(self.fetch(records))
-            fetching.addErrback(lambda failure: problems.append(failure.value))
-            fetching.addBoth(lambda _result: done.set())
-
-        self.reactor.callFromThread(start)
-        if not done.wait(timeout):
-            raise TimeoutError(f"results not fetched within {timeout} s")
-        if problems:
-            raise problems[0]

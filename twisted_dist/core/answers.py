@@ -50,6 +50,7 @@ class Answers:
         return task
 
     def tasks_finished(self, fact: s.TasksFinished, now: float) -> None:
+        """Results are in a worker's memory; surplus ones are released there."""
         state = self._state
         worker = state.workers.get(fact.worker)
         if worker is None:
@@ -83,6 +84,7 @@ class Answers:
             )
 
     def tasks_erred(self, fact: s.TasksErred, now: float) -> None:
+        """Tasks raised: their retries are counted, then they fail."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
@@ -95,6 +97,7 @@ class Answers:
         self._state.note_room(worker)
 
     def tasks_killed(self, fact: s.TasksKilled, now: float) -> None:
+        """The process that ran tasks died: ALLOWED_FAILURES are counted, then they fail."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
@@ -108,6 +111,7 @@ class Answers:
         self._state.note_room(worker)
 
     def tasks_returned(self, fact: s.TasksReturned, now: float) -> None:
+        """Tasks came back unrun, as their worker leaves or was asked to drop them."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
@@ -144,6 +148,7 @@ class Answers:
         state.note_room(worker)
 
     def replicas_added(self, fact: s.ReplicasAdded, now: float) -> None:
+        """A worker copied results from others, and gives them from now on too."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return

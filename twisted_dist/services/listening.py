@@ -127,7 +127,17 @@ class ListeningService(Service):
         return waiter
 
     async def _stop(self) -> None:
-        await self.stop_work()
+        try:
+            await self.stop_work()
+        finally:
+            await self._close_port()
+            if not self.done.called:
+                self.done.callback(None)
+
+    async def _close_port(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
         if self._port is not None:
             port, self._port = self._port, None
             await defer.maybeDeferred(port.stopListening)
@@ -139,8 +149,6 @@ class ListeningService(Service):
         await emptied
         if patience.active():
             patience.cancel()
-        if not self.done.called:
-            self.done.callback(None)
 
     def _abort_connections(self) -> None:
         for connection in list(self._factory.connections):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final
@@ -66,9 +65,6 @@ class Scheduler(ListeningService):
     async def _start(self, port: int) -> str:
         taken = await self.start_listening(port)
         self.address = f"{self.host or reachable_host()}:{taken}"
-        # long-lived tables: fewer, later collections (docs/benchmarks.md)
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
         return self.address
 
     async def stop_work(self) -> None:

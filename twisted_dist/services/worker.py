@@ -12,14 +12,14 @@ from twisted.python.failure import Failure
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
-from twisted_dist.errors import ConnectError, RefusedError
+from twisted_dist.errors import ConnectError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.data import DataProtocol
-from twisted_dist.wire.dial import DataPool, Dialled, SwitchFactory, dial, parse_address
+from twisted_dist.wire.dial import DIAL_S, DataPool, Dialled, dial, parse_address
 from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds between heartbeats; a twelfth of the lease
@@ -190,20 +190,17 @@ class Worker(ListeningService):
         stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._scheduler_gone)
         self._stream = stream
         try:
-            await proto.callRemote(
+            await proto.switch(
                 commands.RegisterWorker,
-                SwitchFactory(stream),
+                stream,
+                DIAL_S,
                 address=self.address,
                 name=self.name,
                 nthreads=self.nthreads,
             )
-        except RefusedError:
+        except BaseException:
             self._stream = None
-            proto.transport.loseConnection()
             raise
-        except Exception as problem:
-            self._stream = None
-            raise ConnectError(f"{self.scheduler} went away: {problem}") from None
 
     def _welcomed(self) -> None:
         if not self._beat.running:

@@ -34,6 +34,40 @@ class Dialled(amp.AMP):
 
     transport: Any
 
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+
+    async def ask(self, command: Any, timeout_s: float, **arguments: Any) -> Any:
+        """The ``result`` of a command.
+
+        Raises:
+            RefusedError: the daemon says no.
+            ConnectError: it ended the connection, or gave no answer within *timeout_s*.
+        """
+        answer = await self._call(command, timeout_s, arguments)
+        return answer["result"]
+
+    async def switch(
+        self, command: Any, protocol: Protocol, timeout_s: float, **arguments: Any
+    ) -> None:
+        """Hand the connection to *protocol* by a switching command; errors as of `ask`."""
+        await self._call(command, timeout_s, arguments, SwitchFactory(protocol))
+
+    async def _call(
+        self, command: Any, timeout_s: float, arguments: dict[str, Any], *switching: Factory
+    ) -> Any:
+        try:
+            waiting = self.callRemote(command, *switching, **arguments)
+            return await waiting.addTimeout(timeout_s, self._reactor)
+        except RefusedError:
+            self.transport.loseConnection()
+            raise
+        except Exception as problem:
+            self.transport.abortConnection()
+            why = str(problem) or type(problem).__name__
+            raise ConnectError(f"no answer to {command.__name__}: {why}") from None
+
 
 async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S) -> Dialled:
     """Connect to a daemon and say hello.
@@ -44,7 +78,7 @@ async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S)
     """
     host, port = parse_address(address)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
-    proto = Dialled()
+    proto = Dialled(reactor)
     try:
         await connectProtocol(endpoint, proto)
         hello = proto.callRemote(
@@ -108,7 +142,7 @@ class DataPool:
         try:
             proto = await dial(self._reactor, address, "data")
             data = DataProtocol()
-            await proto.callRemote(commands.OpenData, SwitchFactory(data), name=self._name)
+            await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
         except BaseException as problem:
             for each in self._opening.pop(address):
                 each.errback(problem)

@@ -1,0 +1,63 @@
+"""What the daemons' option classes share: one line for what is wrong, help that teaches."""
+
+from __future__ import annotations
+
+import getopt
+import sys
+from typing import Any, NoReturn
+
+from twisted.python import usage
+
+from twisted_dist.version import VERSION
+from twisted_dist.wire.dial import MAX_PORT
+
+#: exit status for a command line that cannot be meant (as of getopt's and argparse's users)
+EXIT_USAGE = 2
+
+
+def port_number(text: str) -> int:
+    """A port from an option; ValueError's words are shown to the user."""
+    if not text.isdigit() or int(text) > MAX_PORT:
+        raise ValueError(f"{text!r} is not a port: a number from 0 to {MAX_PORT}")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A count from an option; ValueError's words are shown to the user."""
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a count: a number from 1 up")
+    return int(text)
+
+
+class DaemonOptions(usage.Options):
+    """Options of one daemon, on its own command line and on twistd's.
+
+    What is wrong ends the program with one line and status 2, here and not in twistd,
+    which would print its whole help and end with status 0.
+    """
+
+    #: the word that starts the daemon
+    program = ""
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Read the command line; options may stand after the address, as they always did."""
+        arguments = sys.argv[1:] if options is None else list(options)
+        try:
+            pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
+            flat = [part for pair in pairs for part in pair if part]
+            super().parseOptions([*flat, "--", *words])
+        except getopt.GetoptError as problem:
+            self.refuse(str(problem))
+        except usage.UsageError as problem:
+            told = str(problem).removeprefix("Parameter type enforcement failed: ")
+            self.refuse("too many words" if told == "Wrong number of arguments." else told)
+
+    def refuse(self, why: str) -> NoReturn:
+        """One line on standard error, and the end."""
+        print(f"{self.program}: {why}; see {self.program} --help", file=sys.stderr)
+        raise SystemExit(EXIT_USAGE)
+
+    def opt_version(self) -> NoReturn:
+        """Show the version and exit."""
+        print(f"{self.program} (twisted-dist) {VERSION}")
+        raise SystemExit(0)

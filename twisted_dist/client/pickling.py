@@ -1,0 +1,146 @@
+"""What a client pickles: functions once each, calls with the futures they wait for."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+import cloudpickle
+
+from twisted_dist.aliases import Digest, TaskId
+from twisted_dist.errors import UsageProblem
+from twisted_dist.execution.payloads import dumps
+
+#: arguments of one call beyond this are to be scattered; a frame must hold them
+MAX_CALL_BYTES: Final = 8 * 2**20
+#: a pickle longer than this holds more than a module's and a function's name
+MAX_REFERENCE_BYTES: Final = 256
+
+
+def function_name(function: Any) -> str:
+    """What a function is called in keys and messages; its type's name where it has none."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _dump() -> Callable[[Any], bytes]:
+    # plain pickle is several times as fast, but does not know of modules registered by value
+    return cloudpickle.dumps if cloudpickle.list_registry_pickle_by_value() else dumps
+
+
+class FunctionTable:
+    """The digests of the functions that a client has pickled.
+
+    What pickles by reference is pickled once; what goes by value (lambdas, closures,
+    ``__main__``) anew each time, since what it refers to may have changed.
+
+    Args:
+        announce: told ``(digest, name, pickle)`` of each new function, before its digest is
+            returned for the first time.
+    """
+
+    def __init__(self, announce: Callable[[Digest, str, bytes], None]) -> None:
+        self._announce = announce
+        self._announced: set[Digest] = set()
+        self._by_reference: weakref.WeakKeyDictionary[Any, Digest] = weakref.WeakKeyDictionary()
+
+    def digest(self, function: Callable[..., Any]) -> Digest:
+        """The function's digest.
+
+        Raises:
+            UsageProblem: *function* is not callable, or too large.
+        """
+        if not callable(function):
+            raise UsageProblem(f"{function!r} is not callable")
+        try:
+            known = self._by_reference.get(function)
+        except TypeError:  # unhashable, or without weak references
+            known = None
+        if known is not None:
+            return known
+        dump = _dump()
+        blob = dump(function)
+        if len(blob) > MAX_CALL_BYTES:
+            raise UsageProblem(
+                f"the function takes {len(blob)} bytes with what it refers to, more than "
+                f"{MAX_CALL_BYTES}: give large data as an argument, through scatter()"
+            )
+        digest = hashlib.blake2b(blob, digest_size=16).digest()
+        if digest not in self._announced:
+            self._announced.add(digest)
+            self._announce(digest, function_name(function), blob)
+        if dump is dumps and _by_reference(function, blob):
+            self._by_reference[function] = digest
+        return digest
+
+
+def _by_reference(function: Any, blob: bytes) -> bool:
+    if not isinstance(function, (types.FunctionType, types.BuiltinFunctionType)):
+        return False
+    if len(blob) >= MAX_REFERENCE_BYTES:
+        return False
+    try:
+        return pickle.dumps(function, protocol=5) == blob
+    except Exception:  # by value, as what __main__ defines
+        return False
+
+
+class Calls(NamedTuple):
+    """Pickled calls, with the ids of the futures among each one's arguments."""
+
+    blobs: list[bytes]
+    deps: list[list[TaskId]]
+    #: whether any of *deps* is not empty
+    any_deps: bool
+
+
+class CallPickler:
+    """Pickles calls; a future that is pickled meanwhile becomes a dependency.
+
+    Thread-safe: each thread collects its own.
+    """
+
+    def __init__(self) -> None:
+        self._collecting = threading.local()
+
+    def note(self, task_id: TaskId) -> bool:
+        """Note a future's id; False where no call is being pickled in this thread."""
+        ids = getattr(self._collecting, "ids", None)
+        if ids is None:
+            return False
+        ids.append(task_id)
+        return True
+
+    def pickle(self, name: str, calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
+        """Pickle calls of the function called *name*.
+
+        Raises:
+            UsageProblem: the arguments of one are too large.
+        """
+        blobs: list[bytes] = []
+        deps: list[list[TaskId]] = []
+        any_deps = False
+        found: list[TaskId] = []
+        dump = _dump()
+        self._collecting.ids = found
+        try:
+            for call in calls:
+                blob = dump(call)
+                if len(blob) > MAX_CALL_BYTES:
+                    raise UsageProblem(
+                        f"the arguments of {name} take {len(blob)} bytes, more than "
+                        f"{MAX_CALL_BYTES}: scatter() them and pass the future"
+                    )
+                blobs.append(blob)
+                # one is noted twice where a call was pickled twice, by pickle and by cloudpickle
+                deps.append(list(dict.fromkeys(found)))
+                if found:
+                    any_deps = True
+                    found.clear()
+        finally:
+            self._collecting.ids = None
+        return Calls(blobs, deps, any_deps)
