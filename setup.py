@@ -11,6 +11,8 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
+    # also makes an editable install put this directory on sys.path, where twistd looks for plugins
+    package_dir={"": "."},
     packages=[*find_packages(include=["twisted_dist", "twisted_dist.*"]), "twisted.plugins"],
     package_data={"twisted_dist": ["py.typed"]},
     install_requires=[

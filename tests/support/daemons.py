@@ -1,0 +1,122 @@
+"""Daemons as real processes: started as users start them, read line by line, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+#: seconds that a daemon may take to say something or to end; a bound, not an expectation
+PATIENCE_S = 30.0
+BIN = Path(sys.executable).parent
+
+
+class Daemon:
+    """A daemon's process, its lines, and its end.
+
+    Args:
+        command: its words; the first is looked up beside this interpreter.
+        wrap: words before them, such as ``ip netns exec NAME``.
+        cwd: the directory to run it in.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, wrap: Sequence[str] = (), cwd: Path | None = None
+    ) -> None:
+        program, *rest = command
+        self.process = subprocess.Popen(
+            [*wrap, str(BIN / program), *rest],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=cwd,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self.lines: list[str] = []
+        self._fresh: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self._fresh.put(line.rstrip("\n"))
+        self._fresh.put(None)
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """Wait for a line that *pattern* matches."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                line = self._fresh.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {pattern!r} in time, only {self.lines}") from None
+            if line is None:
+                raise AssertionError(f"ended without {pattern!r}: {self.lines}")
+            self.lines.append(line)
+            found = re.search(pattern, line)
+            if found:
+                return found
+
+    def address(self, pattern: str) -> str:
+        """The address in the line that *pattern* begins, reachable from this host."""
+        return self.line(pattern + r"\s*(\S+:\d+)")[1]
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
+
+    def output(self) -> list[str]:
+        """All its lines, once it has ended."""
+        self.wait()
+        while (line := self._fresh.get()) is not None:
+            self.lines.append(line)
+        return self.lines
+
+    def family(self) -> list[psutil.Process]:
+        """The process and everything it has started."""
+        mine = psutil.Process(self.process.pid)
+        return [mine, *mine.children(recursive=True)]
+
+    def close(self) -> None:
+        """End it by force, with everything it has started."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in self.family():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def starting() -> Iterator:
+    """A function that starts daemons; what still runs in the end is killed."""
+    started: list[Daemon] = []
+
+    def start(*command: str, wrap: Sequence[str] = (), cwd: Path | None = None) -> Daemon:
+        daemon = Daemon(command, wrap=wrap, cwd=cwd)
+        started.append(daemon)
+        return daemon
+
+    try:
+        yield start
+    finally:
+        for daemon in reversed(started):
+            daemon.close()
+
+
+def all_gone(processes: Sequence[psutil.Process]) -> bool:
+    """Whether they all end within the patience."""
+    return not psutil.wait_procs(processes, timeout=PATIENCE_S)[1]
