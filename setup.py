@@ -25,6 +25,7 @@ setup(
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy"],
         "lint": ["ruff", "mypy", "mypy-zope", "import-linter", "types-psutil"],
+        "docs": ["sphinx>=7", "myst-parser>=3", "furo", "towncrier"],
         "progress": ["tqdm"],
     },
     entry_points={

@@ -1,0 +1,75 @@
+"""Hosts on one machine: network namespaces on a bridge, with addresses of their own.
+
+The bridge has a namespace too, so that the machine's own network sees nothing of it, and
+any address may be used. No host has a default route: the daemons must do without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+_networks = itertools.count()
+
+
+def available() -> bool:
+    """Whether this machine lets us build hosts: root, and iproute2."""
+    return os.geteuid() == 0 and shutil.which("ip") is not None
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, timeout=30)
+
+
+class Hosts:
+    """Hosts 1 to *count*, with addresses ``192.168.0.1`` and so on.
+
+    Attributes:
+        wrap: for each host's number, the words that run a command on it.
+    """
+
+    def __init__(self, count: int) -> None:
+        prefix = f"td{os.getpid()}-{next(_networks)}"
+        self._switch = f"{prefix}-switch"
+        self._names = {number: f"{prefix}-{number}" for number in range(1, count + 1)}
+        self.wrap = {number: ("ip", "netns", "exec", name) for number, name in self._names.items()}
+
+    def up(self) -> None:
+        """Build them."""
+        _ip("netns", "add", self._switch)
+        _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self._switch, "link", "set", "bridge", "up")
+        for number, name in self._names.items():
+            _ip("netns", "add", name)
+            port = f"port{number}"
+            _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", port, "netns", self._switch)  # fmt: skip # noqa: E501
+            _ip("-n", self._switch, "link", "set", port, "master", "bridge", "up")
+            _ip("-n", name, "address", "add", self.address(number) + "/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+            _ip("-n", name, "link", "set", "lo", "up")
+
+    def down(self) -> None:
+        """Remove what there is of them."""
+        for name in (*self._names.values(), self._switch):
+            subprocess.run(
+                ["ip", "netns", "del", name], stderr=subprocess.DEVNULL, timeout=30, check=False
+            )
+
+    def address(self, number: int) -> str:
+        """A host's address."""
+        return f"192.168.0.{number}"
+
+
+@contextlib.contextmanager
+def building(count: int) -> Iterator[Hosts]:
+    """Hosts, for a while."""
+    hosts = Hosts(count)
+    try:
+        hosts.up()
+        yield hosts
+    finally:
+        hosts.down()
