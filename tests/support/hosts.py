@@ -46,7 +46,8 @@ class Hosts:
         for number, name in self._names.items():
             _ip("netns", "add", name)
             port = f"port{number}"
-            _ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", port, "netns", self._switch)  # fmt: skip # noqa: E501
+            pair = ("veth", "peer", port, "netns", self._switch)
+            _ip("-n", name, "link", "add", "eth0", "type", *pair)
             _ip("-n", self._switch, "link", "set", port, "master", "bridge", "up")
             _ip("-n", name, "address", "add", self.address(number) + "/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
