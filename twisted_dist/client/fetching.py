@@ -46,7 +46,8 @@ class Fetcher:
                     self.log.info("no data from {a}: {p}", a=address, p=problem)
                     continue
                 for task_id, value in values.items():
-                    wanted.pop(task_id).value = value
+                    if task_id in wanted:
+                        wanted.pop(task_id).value = value
             wanted = {i: r for i, r in wanted.items() if r.error is None}
             if not wanted:
                 return

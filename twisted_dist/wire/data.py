@@ -29,6 +29,46 @@ MAX_DATA_BYTES: Final = 2**31
 PIECE_BYTES: Final = 4 * 2**20
 
 
+#: kinds of a message's fields after its number and request
+_FIELDS: Final[dict[object, tuple[type, ...]]] = {
+    GET: (list,),
+    GOT: (list, list, bool),
+    PUT: (list, list),
+    STORED: (int,),
+}
+_ID: Final[set[object]] = {int}
+_BUFFER: Final[set[object]] = {bytes}
+
+
+def _is_value(value: Any) -> bool:
+    return type(value) is bytes or (
+        type(value) is list and value != [] and set(map(type, value)) <= _BUFFER
+    )
+
+
+def _checked(payload: bytes) -> list[Any]:
+    """A message of the shape that its number asks for; ProtocolError otherwise."""
+    try:
+        message = msgpack.unpackb(payload, raw=False, max_bin_len=MAX_DATA_BYTES)
+    except Exception as problem:
+        raise ProtocolError(f"a frame that is not msgpack: {problem}") from None
+    if type(message) is not list or set(map(type, message[:2])) != _ID:
+        raise ProtocolError("a data message that is not [number, request, …]")
+    kinds = _FIELDS.get(message[0])
+    if kinds is None:
+        raise ProtocolError(f"there is no data message {message[0]}")
+    fields = message[2:]
+    if tuple(map(type, fields)) != kinds:
+        raise ProtocolError(f"data message {message[0]}: wrong fields")
+    if list in kinds and not set(map(type, fields[0])) <= _ID:
+        raise ProtocolError(f"data message {message[0]}: ids that are not integers")
+    if message[0] in (GOT, PUT) and not (
+        len(fields[0]) == len(fields[1]) and all(map(_is_value, fields[1]))
+    ):
+        raise ProtocolError(f"data message {message[0]}: values that are none")
+    return message
+
+
 class DataProtocol(Protocol):
     """Either end of a data connection.
 
@@ -84,13 +124,14 @@ class DataProtocol(Protocol):
         try:
             for payload in self._decoder.feed(data):
                 self._received(payload)
-        except (ProtocolError, ValueError, TypeError, KeyError, msgpack.UnpackException) as bad:
+        except ProtocolError as bad:
             self.log.warn("closing {p}: {bad}", p=self.transport.getPeer(), bad=bad)
             self.transport.abortConnection()
 
     def _received(self, payload: bytes) -> None:
-        message = msgpack.unpackb(payload, raw=False, max_bin_len=MAX_DATA_BYTES)
-        kind, request, *fields = message
+        kind, request, *fields = _checked(payload)
+        if kind in (GOT, STORED) and request not in self._requests:
+            raise ProtocolError(f"an answer to request {request}, which was not asked")
         if kind == GOT:
             answer, values = self._requests[request]
             values.update(zip(fields[0], fields[1]))

@@ -1,0 +1,58 @@
+"""The bytes of every message, as version 1 of the protocol froze them.
+
+A failure here means that old and new daemons no longer understand each other: give the new
+shape a new message number, or raise the protocol's version.
+"""
+
+import pytest
+
+from twisted_dist.wire import schema
+
+D = b"\x01" * 4
+
+GOLDEN = {
+    "welcome": ((7, {"scheduler": "h:1"}), "93010781a97363686564756c6572a3683a31"),
+    "function": ((D, "f", b"p"), "940ac40401010101a166c40170"),
+    "submit": (
+        (1, D, [b"c"], [[2]], ["w"], True, "k", 3, -1),
+        "9a0b01c4040101010191c4016391910291a177c3a16b03ff",
+    ),
+    "release": (([1, 2],), "920c920102"),
+    "cancel": (([1],), "920d9101"),
+    "locate": ((5, [1]), "930e059101"),
+    "scattered": (([1], [9], "h:1"), "940f91019109a3683a31"),
+    "query": ((5, "info", None), "941005a4696e666fc0"),
+    "finished": (([1], [9], [None]), "94149101910991c0"),
+    "erred": (([1], ["k"], [b""], ["t"]), "9515910191a16b91c40091a174"),
+    "located": ((5, [["h:1", [1]]]), "9316059192a3683a319101"),
+    "answer": ((5, "", 1), "941705a001"),
+    "give-function": ((D, "f", b"p"), "941ec40401010101a166c40170"),
+    "tasks": (
+        ([[D, [1], [1], [b"c"], [[2]], True]], [["h:1", [2]]]),
+        "931f9196c404010101019101910191c40163919102c39192a3683a319102",
+    ),
+    "forget": (([1],), "92209101"),
+    "drop": (([1],), "92219101"),
+    "done": (([1], [1], [9], [300], [b"v"]), "962891019101910991cd012c91c40176"),
+    "failed": (([1], [1], [b"e"], ["t"]), "95299101910191c4016591a174"),
+    "returned": (([1], [1]), "932a91019101"),
+    "killed": (([1], [1], ["t"]), "942b9101910191a174"),
+    "missing": (([1], [1], [2], ["h:1"]), "952c91019101910291a3683a31"),
+    "copies": (([1],), "922d9101"),
+    "heartbeat": (({"rss": 1},), "922e81a372737301"),
+}
+
+
+def test_every_message_is_here():
+    """`schema.BY_NUMBER` and the table above name the same messages."""
+    assert {each.name for each in schema.BY_NUMBER.values()} == set(GOLDEN)
+
+
+@pytest.mark.parametrize("message", schema.BY_NUMBER.values(), ids=lambda each: each.name)
+def test_bytes(message):
+    """`Message.pack` gives the frozen bytes; `decode` reads them."""
+    values, golden = GOLDEN[message.name]
+    assert message.pack(*values).hex() == golden
+    number, fields = schema.decode(bytes.fromhex(golden), (message.number,))
+    assert number == message.number
+    assert tuple(fields.values()) == values
