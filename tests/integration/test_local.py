@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from twisted_dist import Client, LocalCluster, as_completed, rpc, wait
-from twisted_dist.errors import CancelledError, TaskKilledError
+from twisted_dist.errors import CancelledError, RemoteError, TaskKilledError
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +89,44 @@ def test_broadcast(client):
     future = client.scatter([7], broadcast=True)[0]
     assert len(client.who_has([future])[future.key]) == 2
     assert client.submit(abs, future).result(20) == 7
+
+
+def test_results_that_fill_many_frames(client):
+    """Results and exceptions of a batch may take more than a frame together."""
+    values = client.gather(client.map(bytes, [60_000] * 1000))
+    assert {len(each) for each in values} == {60_000}
+
+    def fail(size):
+        raise ValueError("x" * size)
+
+    futures = client.map(fail, [500_000] * 100)
+    assert all(len(str(each.exception(60))) == 500_000 for each in futures)
+    assert "too large" not in futures[0].traceback()
+
+
+class UnshowableError(Exception):
+    """Neither pickles nor prints."""
+
+    def __reduce__(self):
+        """Fail."""
+        raise RuntimeError("no pickle")
+
+    def __str__(self):
+        """Fail."""
+        raise RuntimeError("no words")
+
+
+def test_exception_that_cannot_be_shown(client):
+    """An exception that neither pickles nor prints still fails its own task only."""
+
+    def fail(_):
+        raise UnshowableError
+
+    def too_long():
+        raise ValueError("x" * 3_000_000)
+
+    with pytest.raises(RemoteError, match="UnshowableError"):
+        client.submit(fail, 1).result(20)
+    with pytest.raises(RemoteError, match="ValueError: xxx"):
+        client.submit(too_long).result(20)
+    assert client.submit(abs, -1).result(20) == 1

@@ -19,6 +19,9 @@ ATTEMPTS: Final = 5
 #: seconds before the second round, doubled each time: 1.5 s in all
 FIRST_PAUSE_S: Final = 0.1
 
+#: results asked for in one message
+AT_ONCE: Final = 50_000
+
 #: gives ``[(worker's address, ids of what it holds), …]`` for ids
 Locate = Callable[[list[TaskId]], Awaitable[list[tuple[str, list[TaskId]]]]]
 
@@ -35,7 +38,12 @@ class Fetcher:
 
     async def fetch(self, records: Sequence[Record]) -> None:
         """Bring the values of finished records here; in the reactor's thread."""
-        wanted = {each.id: each for each in records if each.value is None}
+        away = [each for each in records if each.value is None]
+        for start in range(0, len(away), AT_ONCE):
+            await self._fetch_some(away[start : start + AT_ONCE])
+
+    async def _fetch_some(self, records: Sequence[Record]) -> None:
+        wanted = {each.id: each for each in records}
         for attempt in range(ATTEMPTS):
             sources = await self._locate(list(wanted))
             for address, ids in sources:

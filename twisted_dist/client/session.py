@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from twisted.internet import defer, task
 from twisted.logger import Logger
@@ -41,6 +41,12 @@ _FROM_SCHEDULER: Final = (
     schema.ANSWER.number,
 )
 _STATUS: Final = {kinds.CANCELLED: CANCELLED, kinds.DATA_LOST: LOST, "connection": LOST}
+
+
+class Ids(NamedTuple):
+    """Task ids, as a message's only field."""
+
+    ids: Sequence[TaskId]
 
 
 class Session:
@@ -173,7 +179,7 @@ class Session:
             if self.records.pop(task_id, None) is not None:
                 ids.append(task_id)
         if ids and self._stream is not None:
-            self._stream.send(schema.RELEASE.pack(ids))
+            self._stream.send_all(schema.RELEASE.encode(Ids(ids)))
 
     def _release_tick(self) -> None:
         self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
@@ -183,7 +189,8 @@ class Session:
 
     def cancel(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks do not run."""
-        self._send(schema.CANCEL.pack(list(ids)))
+        for payload in schema.CANCEL.encode(Ids(list(ids))):
+            self._send(payload)
 
     # -- submitting
 

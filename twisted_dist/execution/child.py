@@ -34,6 +34,8 @@ READY, FINISHED, ERRED, DROPPED = 10, 11, 12, 13
 STATUS: Final = struct.Struct("<QQ")
 #: of one frame between nanny and child
 MAX_CHANNEL_BYTES: Final = 2**31
+#: results are gathered into frames of about this size
+PIECE_BYTES: Final = 4 * 2**20
 _HEADER: Final = struct.Struct(">I")
 _PR_SET_PDEATHSIG: Final = 1
 #: seconds between flushes while tasks are unfinished
@@ -124,6 +126,15 @@ class Child:
         self._send([DROPPED, self._pool.drop(ids)])
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        start = size = 0
+        for index, each in enumerate(outcomes):
+            if size + each.nbytes > PIECE_BYTES and index > start:
+                self._deliver_piece(outcomes[start:index])
+                start, size = index, 0
+            size += each.nbytes
+        self._deliver_piece(outcomes[start:])
+
+    def _deliver_piece(self, outcomes: list[Outcome]) -> None:
         good = [each for each in outcomes if each.error is None]
         if good:
             self._send(

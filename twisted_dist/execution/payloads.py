@@ -17,8 +17,12 @@ from twisted_dist.errors import RemoteError
 
 #: a buffer from this size on stays out of the pickle
 OUT_OF_BAND_BYTES: Final = 64 * 1024
-#: of a traceback that is kept
+#: characters of a traceback that are kept
 MAX_TRACEBACK: Final = 64 * 1024
+#: bytes of a pickled exception: a frame must hold it, and the scheduler keeps it
+MAX_EXCEPTION: Final = 2**20
+#: bytes of a result: a frame of the data protocol and of the child's channel must hold it
+MAX_VALUE: Final = 2**31 - 2**16
 
 _inputs: Final = threading.local()
 
@@ -93,17 +97,30 @@ def dump_exception(problem: BaseException) -> tuple[bytes, str]:
     """An exception as a pickle that is known to load again, and its traceback as text.
 
     An exception that cannot be pickled, or not be loaded (a frequent trap: an
-    ``__init__`` with other arguments), becomes a `RemoteError` with its words.
+    ``__init__`` with other arguments), or is larger than `MAX_EXCEPTION`, becomes a
+    `RemoteError` with its words. Never raises.
     """
     frames = problem.__traceback__.tb_next if problem.__traceback__ else None
-    text = "".join(traceback.format_exception(type(problem), problem, frames))
-    if len(text) > MAX_TRACEBACK:
-        text = text[: MAX_TRACEBACK // 2] + "\n...\n" + text[-MAX_TRACEBACK // 2 :]
+    kind = f"{type(problem).__module__}.{type(problem).__qualname__}"
+    try:
+        text = "".join(traceback.format_exception(type(problem), problem, frames))
+    except Exception as worse:  # its own __str__ or the like raised
+        text = f"{kind}, which cannot be shown: {type(worse).__name__}"
+    text = _shortened(text)
     try:
         blob = dumps(problem)
-        if not isinstance(pickle.loads(blob), BaseException):
-            raise TypeError("did not load as an exception")
+        if len(blob) > MAX_EXCEPTION or not isinstance(pickle.loads(blob), BaseException):
+            raise TypeError("too large, or did not load as an exception")
     except Exception:
-        words = f"{type(problem).__module__}.{type(problem).__qualname__}: {problem}"
-        blob = pickle.dumps(RemoteError(words))
+        try:
+            words = f"{kind}: {problem}"
+        except Exception as worse:
+            words = f"{kind}, which cannot be shown: {type(worse).__name__}"
+        blob = pickle.dumps(RemoteError(_shortened(words)))
     return blob, text
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_TRACEBACK:
+        return text
+    return text[: MAX_TRACEBACK // 2] + "\n...\n" + text[-MAX_TRACEBACK // 2 :]

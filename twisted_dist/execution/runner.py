@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.execution.payloads import (
+    MAX_VALUE,
     dump_exception,
     dump_value,
     load_call,
@@ -85,6 +86,9 @@ class TaskRunner:
                 result = asyncio.run(result)
             outcome.value = dump_value(result)
             outcome.nbytes = value_nbytes(outcome.value)
+            if outcome.nbytes > MAX_VALUE:
+                size, outcome.value = outcome.nbytes, b""
+                raise ValueError(f"the result takes {size} bytes, more than {MAX_VALUE}")
         except BaseException as problem:
             outcome.error = dump_exception(problem)
         outcome.duration_us = int((self._clock() - started) * 1e6)

@@ -277,7 +277,7 @@ class Worker(ListeningService):
             schema_of = _REPORTS.get(type(each))
             if schema_of is not None:
                 if self._stream is not None:
-                    self._stream.send(schema_of.encode(each))
+                    self._stream.send_all(schema_of.encode(each))
             elif isinstance(each, m.Execute):
                 self._executor.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):

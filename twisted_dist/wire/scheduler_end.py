@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from twisted_dist.aliases import CLIENT_SHIFT
@@ -35,21 +35,34 @@ _TO_WORKER: Final = {
     i.ReleaseData: schema.FORGET,
     i.DropTasks: schema.DROP,
 }
-_TO_CLIENT: Final = {i.ReportErred: schema.ERRED, i.ReportLocations: schema.LOCATED}
+_TO_CLIENT: Final = {
+    i.ReportFinished: schema.FINISHED,
+    i.ReportErred: schema.ERRED,
+    i.ReportLocations: schema.LOCATED,
+}
+#: bytes of an integer in msgpack, at most
+ID_BYTES: Final = 9
 
 Stimulate = Callable[[s.Stimulus], None]
 
 
-def _pieces(sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of a column whose bytes stay near `TARGET_BYTES`."""
+#: sources up to this many ids go along with every frame of a batch, unsorted
+FEW_SOURCES: Final = 1000
+
+
+def _run_pieces(run: i.Run) -> Iterator[slice]:
+    """Ranges of a run whose calls and dependencies stay near `TARGET_BYTES`."""
+    if not run.deps:
+        yield from schema.pieces(len(run.calls), [run.calls])
+        return
     start = total = 0
-    for index, size in enumerate(sizes):
+    for index, (call, deps) in enumerate(zip(run.calls, run.deps)):
+        size = len(call) + ID_BYTES * (len(deps) + 2)
         if total and total + size > TARGET_BYTES:
-            yield start, index
+            yield slice(start, index)
             start, total = index, 0
-        total += size + 24
-    if start < len(sizes):
-        yield start, len(sizes)
+        total += size
+    yield slice(start, len(run.calls))
 
 
 class WorkerEnd:
@@ -73,31 +86,33 @@ class WorkerEnd:
         elif isinstance(instruction, i.EndWorker):
             self.protocol.end(instruction.reason)
         else:
-            self.send(_TO_WORKER[type(instruction)].encode(instruction))
+            self.protocol.send_all(_TO_WORKER[type(instruction)].encode(instruction))
 
     def _send_tasks(self, message: i.SendTasks) -> None:
-        runs: list[Any] = []
+        runs: list[list[Any]] = []
         room = TARGET_BYTES
-        sources = message.sources
         for run in message.runs:
-            for start, end in _pieces([len(call) for call in run.calls]):
-                part = slice(start, end)
+            for part in _run_pieces(run):
+                deps = run.deps[part]
+                calls = run.calls[part]
                 runs.append(
-                    [
-                        run.digest,
-                        run.ids[part],
-                        run.attempts[part],
-                        run.calls[part],
-                        run.deps[part],
-                        run.wanted,
-                    ]
+                    [run.digest, run.ids[part], run.attempts[part], calls, deps, run.wanted]
                 )
-                room -= sum(map(len, run.calls[part])) + 24 * (end - start)
+                room -= sum(map(len, calls)) + ID_BYTES * (2 * len(calls) + sum(map(len, deps)))
                 if room <= 0:
-                    self.send(schema.TASKS.pack(runs, sources))
+                    self.send(schema.TASKS.pack(runs, _sources_of(runs, message.sources)))
                     runs, room = [], TARGET_BYTES
         if runs:
-            self.send(schema.TASKS.pack(runs, sources))
+            self.send(schema.TASKS.pack(runs, _sources_of(runs, message.sources)))
+
+
+def _sources_of(runs: list[list[Any]], sources: Sequence[Any]) -> Sequence[Any]:
+    """What these runs need of *sources*: a large table does not go along with every frame."""
+    if sum(len(held) for _, held in sources) <= FEW_SOURCES:
+        return sources
+    needed = {each for run in runs for deps in run[4] for each in deps}
+    told = [(address, [each for each in held if each in needed]) for address, held in sources]
+    return [pair for pair in told if pair[1]]
 
 
 class ClientEnd:
@@ -147,14 +162,4 @@ class ClientEnd:
 
     def execute(self, instruction: i.Instruction) -> None:
         """Put an instruction on the wire."""
-        if isinstance(instruction, i.ReportFinished):
-            sizes = [len(value) if value else 0 for value in instruction.values]
-            for start, end in _pieces(sizes):
-                part = slice(start, end)
-                self.send(
-                    schema.FINISHED.pack(
-                        instruction.ids[part], instruction.nbytes[part], instruction.values[part]
-                    )
-                )
-        else:
-            self.send(_TO_CLIENT[type(instruction)].encode(instruction))
+        self.protocol.send_all(_TO_CLIENT[type(instruction)].encode(instruction))

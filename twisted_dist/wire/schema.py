@@ -9,7 +9,7 @@ about 20 ns each), and columns that belong together have one length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import msgpack
 from attrs import field, frozen
 
 from twisted_dist.errors import ProtocolError
-from twisted_dist.wire.frames import MAX_FRAME_BYTES
+from twisted_dist.wire.frames import MAX_FRAME_BYTES, TARGET_BYTES
 
 _INT: Final[set[object]] = {int}
 _NUMBERS: Final[set[object]] = {int, float}
@@ -97,6 +97,36 @@ KINDS: Final[dict[str, Callable[[Any], bool]]] = {
 
 BY_NUMBER: Final[dict[int, Message]] = {}
 
+#: kinds of columns whose elements may be large
+_HEAVY: Final = ("blobs", "blobs?", "strs")
+#: bytes of a row beside what is heavy in it: five integers of nine bytes at most
+_ROW_BYTES: Final = 45
+
+
+def pieces(count: int, heavy: Sequence[Sequence[Any]]) -> Iterator[slice]:
+    """Ranges of *count* rows whose bytes stay near `TARGET_BYTES`.
+
+    Args:
+        count: of rows.
+        heavy: columns of bytes, texts or None, whose lengths count.
+    """
+    most = TARGET_BYTES // _ROW_BYTES
+    weight = sum(len(each) for column in heavy for each in column if each is not None)
+    if count <= most and weight <= TARGET_BYTES:  # nearly always
+        yield slice(0, count)
+        return
+    start = total = 0
+    for index, row in enumerate(zip(*heavy)):
+        size = sum(len(each) for each in row if each is not None)
+        if index > start and (total + size > TARGET_BYTES or index - start >= most):
+            yield slice(start, index)
+            start, total = index, 0
+        total += size
+    while count - start > most and not heavy:
+        yield slice(start, start + most)
+        start += most
+    yield slice(start, count)
+
 
 @frozen
 class Message:
@@ -119,9 +149,31 @@ class Message:
         assert isinstance(packed, bytes)
         return packed
 
-    def encode(self, instruction: object) -> bytes:
-        """The payload of a frame, from an object with attributes named as the fields."""
-        return self.pack(*[getattr(instruction, name) for name, _kind in self.fields])
+    def encode(self, instruction: object) -> Iterator[bytes]:
+        """Payloads of frames, from an object with attributes named as the fields.
+
+        More than one where columns are long: each stays near `TARGET_BYTES`, so that no
+        batch, however large, goes over the bound of a frame.
+        """
+        values = [getattr(instruction, name) for name, _kind in self.fields]
+        columns = self._columns
+        if not columns:
+            yield self.pack(*values)
+            return
+        heavy = [values[column] for column in columns if self.fields[column][1] in _HEAVY]
+        for part in pieces(len(values[columns[0]]), heavy):
+            for column in columns:
+                values[column] = getattr(instruction, self.fields[column][0])[part]
+            yield self.pack(*values)
+
+    @property
+    def _columns(self) -> list[int]:
+        """Indices of the columns that may be cut: the parallel ones, or a lone one of ids."""
+        if not self.parallel and len(self.fields) > 1:
+            return []
+        lone = [index for index, (_, kind) in enumerate(self.fields) if kind == "ints"]
+        names = [name for name, _ in self.fields]
+        return [names.index(each) for each in self.parallel] or lone
 
 
 def _message(number: int, name: str, fields: str, parallel: str = "") -> Message:

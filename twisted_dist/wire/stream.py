@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.protocol import Protocol, connectionDone
@@ -59,6 +59,10 @@ class StreamProtocol(Protocol):
     def send(self, payload: bytes) -> None:
         """Queue one frame; `flush` writes all queued ones at once."""
         self._outbox.append(frame(payload))
+
+    def send_all(self, payloads: Iterable[bytes]) -> None:
+        """Queue frames."""
+        self._outbox.extend(map(frame, payloads))
 
     def flush(self) -> None:
         """Write what is queued."""
