@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -59,8 +61,6 @@ def test_as_completed_and_wait(client):
 
 def test_cancelled_future(client):
     """`Future.cancel` ends a task that has no result."""
-    import time
-
     futures = client.map(time.sleep, [0.3] * 8)
     futures[-1].cancel()
     with pytest.raises(CancelledError):
@@ -130,3 +130,24 @@ def test_exception_that_cannot_be_shown(client):
     with pytest.raises(RemoteError, match="ValueError: xxx"):
         client.submit(too_long).result(20)
     assert client.submit(abs, -1).result(20) == 1
+
+
+def test_tasks_may_print_much(client, monkeypatch):
+    """What tasks print never fills a pipe that nobody reads; it is printed here."""
+
+    class Printed(list):
+        write = list.extend
+
+    printed = Printed()
+    monkeypatch.setattr(sys, "stdout", printed)
+
+    def talk(n):
+        print("\n".join([f"task {n} says this"] * 5000))
+        return n
+
+    assert client.gather(client.map(talk, range(4))) == [0, 1, 2, 3]
+    assert client.submit(abs, -1).result(20) == 1
+    deadline = time.monotonic() + 20
+    while printed.count("\n") < 20_000 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert printed.count("\n") == 20_000

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, stdio
-from twisted.internet.protocol import Protocol
+from twisted.internet import defer
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from twisted_dist.errors import ConnectError
 
@@ -97,7 +98,7 @@ class Daemon(Service):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
         if self._watch_stdin:
-            stdio.StandardIO(_StdinWatch(self.end), reactor=self._reactor)
+            self._reactor.addReader(_StdinWatch(self._reactor, self.end))
         ended = defer.DeferredList([each.done for each in self._services])
         ended.addCallback(lambda _: self._stop_reactor())
         self._begin(self)
@@ -131,9 +132,33 @@ def _exit(status: int) -> None:
     os._exit(status)
 
 
-class _StdinWatch(Protocol):
-    def __init__(self, closed: Callable[[], None]) -> None:
+@implementer(IReadDescriptor)
+class _StdinWatch:
+    """Notices the end of standard input.
+
+    Not `twisted.internet.stdio`, which makes standard output non-blocking too: tasks, whose
+    standard output it also is, would lose what they print when a pipe is full.
+    """
+
+    def __init__(self, reactor: Any, closed: Callable[[], None]) -> None:
+        self._reactor = reactor
         self._closed = closed
 
-    def connectionLost(self, reason: Any = None) -> None:
+    def fileno(self) -> int:
+        """Standard input."""
+        return 0
+
+    def doRead(self) -> None:
+        """Throw away what comes; act on the end."""
+        if not os.read(0, 4096):
+            self._reactor.removeReader(self)
+            self._closed()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends, or cannot watch it any more."""
+        self._reactor.removeReader(self)
         self._closed()
+
+    def logPrefix(self) -> str:
+        """Its name in logs."""
+        return "stdin"

@@ -9,6 +9,7 @@ the one that killed the process.
 from __future__ import annotations
 
 import ctypes
+import io
 import mmap
 import os
 import select
@@ -173,6 +174,8 @@ def main(argv: list[str]) -> None:
     _die_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the nanny's to hear
     sys.setswitchinterval(0.0005)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what a task prints is seen at once
     for fd in (socket_fd, status_fd):
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=socket_fd)

@@ -4,11 +4,72 @@ from __future__ import annotations
 
 import atexit
 import os
+import queue
 import subprocess
 import sys
+import threading
 from types import TracebackType
 
 from twisted_dist.errors import ConnectError
+
+#: seconds until a daemon that was started must have said so
+START_S = 60.0
+#: seconds until a daemon that was told to end is killed
+END_S = 10.0
+#: beginnings of what daemons announce; what else they print, tasks printed
+ANNOUNCEMENTS = ("Start scheduler at", "Start worker at:", "Registered with center at:")
+
+
+class _Daemon:
+    """One daemon's process; what its tasks print is printed here."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._name = command[0]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "twisted_dist.cli", *command, "--until-stdin-closes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        self._announced: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name=f"{self._name}-output", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(ANNOUNCEMENTS):
+                self._announced.put(line.strip())
+            else:
+                sys.stdout.write(line)
+        self._announced.put("")
+
+    def announced(self) -> str:
+        """Its first announcement. Raises ConnectError where there is none."""
+        try:
+            line = self._announced.get(timeout=START_S)
+        except queue.Empty:
+            raise ConnectError(f"{self._name} said nothing for {START_S:.0f} s") from None
+        if not line:
+            raise ConnectError(f"{self._name} did not start; what it said is above")
+        return line
+
+    def end(self) -> None:
+        """Tell it to end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait(self) -> None:
+        """Until it has ended, by force if need be."""
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(END_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class LocalCluster:
@@ -24,7 +85,7 @@ class LocalCluster:
 
     def __init__(self, n_workers: int | None = None, threads_per_worker: int = 1) -> None:
         count = n_workers if n_workers is not None else os.cpu_count() or 1
-        self._processes: list[subprocess.Popen[str]] = []
+        self._daemons: list[_Daemon] = []
         atexit.register(self.close)
         try:
             line = self._launch("dscheduler", "--host", "127.0.0.1", "--port", "0")
@@ -39,35 +100,19 @@ class LocalCluster:
             self.close()
             raise
 
-    def _launch(self, daemon: str, *options: str) -> str:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "twisted_dist.cli", daemon, *options, "--until-stdin-closes"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._processes.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        if not line:
-            raise ConnectError(f"{daemon} did not start; what it said is above")
-        return line
+    def _launch(self, *command: str) -> str:
+        daemon = _Daemon(list(command))
+        self._daemons.append(daemon)
+        return daemon.announced()
 
     def close(self) -> None:
         """End the daemons and wait for them. May be called twice."""
         atexit.unregister(self.close)
-        processes, self._processes = self._processes, []
-        for each in reversed(processes):
-            assert each.stdin is not None
-            each.stdin.close()
-        for each in reversed(processes):
-            try:
-                each.wait(10)
-            except subprocess.TimeoutExpired:
-                each.kill()
-                each.wait()
-            assert each.stdout is not None
-            each.stdout.close()
+        daemons, self._daemons = self._daemons, []
+        for each in reversed(daemons):
+            each.end()
+        for each in reversed(daemons):
+            each.wait()
 
     def __enter__(self) -> LocalCluster:
         return self
