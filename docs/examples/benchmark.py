@@ -28,20 +28,23 @@ def inc(x: int) -> int:
     return x + 1
 
 
-class TwistedDist:
-    """Daemons of their own, nannies, defaults."""
+class Network:
+    """What has clients and clusters."""
+
+    cluster: Any
+    client: Any
 
     def __init__(self) -> None:
-        from twisted_dist import Client, LocalCluster
-
-        self.cluster = LocalCluster(WORKERS)
-        self.client = Client(self.cluster.scheduler_address)
-        self.client.wait_for_workers(WORKERS, 60)
-        self.submit, self.gather, self.map = (
+        self.start()
+        self.submit, self.map, self.gather = (
             self.client.submit,
-            self.client.gather,
             self.client.map,
+            self.client.gather,
         )
+
+    def start(self) -> None:
+        """Start a cluster and a client."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End all of it."""
@@ -49,26 +52,29 @@ class TwistedDist:
         self.cluster.close()
 
 
-class Dask:
+class TwistedDist(Network):
+    """Daemons of their own, nannies, defaults."""
+
+    def start(self) -> None:
+        """As users start it."""
+        from twisted_dist import Client, LocalCluster
+
+        self.cluster = LocalCluster(WORKERS)
+        self.client = Client(self.cluster.scheduler_address)
+        self.client.wait_for_workers(WORKERS, 60)
+
+
+class Dask(Network):
     """Processes of their own, nannies, defaults."""
 
-    def __init__(self) -> None:
+    def start(self) -> None:
+        """As users start it."""
         from distributed import Client, LocalCluster
 
         self.cluster = LocalCluster(
             n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, silence_logs=50
         )
         self.client = Client(self.cluster)
-        self.submit, self.gather, self.map = (
-            self.client.submit,
-            self.client.gather,
-            self.client.map,
-        )
-
-    def close(self) -> None:
-        """End all of it."""
-        self.client.close()
-        self.cluster.close()
 
 
 class Ppe:

@@ -4,17 +4,18 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import task
 from twisted.internet.testing import StringTransport
 from twisted.test.iosim import connectedServerAndClient
 
 from twisted_dist.errors import ConnectionClosedError
-from twisted_dist.wire.data import GET, GOT, PIECE_BYTES, PUT, STORED, DataProtocol
+from twisted_dist.wire.data import GET, GOT, PIECE_BYTES, PUT, SILENCE_S, STORED, DataProtocol
 from twisted_dist.wire.frames import frame
 
 VALUES = {1: b"one", 2: [b"two", b"and its buffer"], 3: b"x" * (PIECE_BYTES + 1), 4: b"four"}
 
 
-def linked():
+def linked(clock=None):
     """A store, its serving end, the asking end and a pump."""
     store = dict(VALUES)
 
@@ -22,7 +23,7 @@ def linked():
         store.update(zip(ids, values))
 
     client, server, pump = connectedServerAndClient(
-        lambda: DataProtocol(store.get, put), DataProtocol
+        lambda: DataProtocol(None, store.get, put), lambda: DataProtocol(clock)
     )
     return store, server, client, pump
 
@@ -55,6 +56,34 @@ def test_lost_connection_fails_requests():
     pump.flush()
     client.get([1]).addErrback(failures.append)
     assert [each.type for each in failures] == [ConnectionClosedError] * 2
+
+
+def test_silent_peer_is_given_up():
+    """`DataProtocol.get` fails when nothing comes for `SILENCE_S`; each byte gives time anew."""
+    clock = task.Clock()
+    _store, _server, client, _pump = linked(clock)
+    failures = []
+    client.get([1]).addErrback(failures.append)
+    clock.advance(SILENCE_S - 1)
+    client.dataReceived(b"\0")
+    clock.advance(SILENCE_S - 1)
+    assert not failures
+    clock.advance(2)
+    _pump.flush()
+    assert [each.type for each in failures] == [ConnectionClosedError]
+    assert not clock.getDelayedCalls()
+
+
+def test_answered_requests_leave_no_timer():
+    """`DataProtocol` waits only while something is owed."""
+    clock = task.Clock()
+    _store, _server, client, pump = linked(clock)
+    for ask in (lambda: client.get([1]), lambda: client.put([7], [b"seven"])):
+        request = ask()
+        assert clock.getDelayedCalls()
+        pump.flush()
+        assert request.called
+    assert not clock.getDelayedCalls()
 
 
 BAD = [
@@ -100,6 +129,6 @@ json = st.recursive(
 @given(st.lists(json, max_size=5))
 def test_anything_is_understood_or_refused(message):
     """`DataProtocol` raises nothing, whatever comes."""
-    protocol = DataProtocol({}.get, lambda ids, values: None)
+    protocol = DataProtocol(None, {}.get, lambda ids, values: None)
     protocol.makeConnection(StringTransport())
     protocol.dataReceived(frame(msgpack.packb(message)))

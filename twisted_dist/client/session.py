@@ -29,6 +29,8 @@ from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds that released ids may gather before they are told
 RELEASE_DELAY_S: Final = 0.05
+#: seconds until the scheduler must have answered a question: as long as a worker's lease
+ANSWER_S: Final = 60.0
 RETRY_S: Final = 0.1
 #: seconds that an answer may take at least, however little of the timeout is left
 LEAST_ANSWER_S: Final = 0.05
@@ -288,17 +290,23 @@ class Session:
                 if record is not None:
                     self._finish(record, _STATUS.get(error[0], ERROR), tuple(error))
         elif number == schema.LOCATED.number:
-            self._requests.pop(fields["request"]).callback(fields["sources"])
+            self._answered(fields["request"], fields["sources"])
         elif number == schema.ANSWER.number:
-            answer = self._requests.pop(fields["request"])
-            if fields["error"]:
-                answer.errback(RefusedError(fields["error"]))
-            else:
-                answer.callback(fields["result"])
+            error = fields["error"]
+            self._answered(fields["request"], RefusedError(error) if error else fields["result"])
         else:
             self._index = fields["index"]
             self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
             self._welcome.callback(None)
+
+    def _answered(self, request: int, result: Any) -> None:
+        answer = self._requests.pop(request, None)
+        if answer is None:
+            return
+        if isinstance(result, Exception):
+            answer.errback(result)
+        else:
+            answer.callback(result)
 
     def _finish(self, record: Record, status: str, error: Any) -> None:
         if record.status is not PENDING and status is FINISHED:
@@ -378,4 +386,9 @@ class Session:
         answer: defer.Deferred[Any] = defer.Deferred()
         self._requests[self._request] = answer
         self._send(message.pack(self._request, *fields))
-        return await answer
+        try:
+            return await answer.addTimeout(ANSWER_S, self.reactor)
+        except defer.TimeoutError:
+            raise ConnectionClosedError(
+                f"the scheduler at {self.address} did not answer within {ANSWER_S:.0f} s"
+            ) from None

@@ -238,7 +238,7 @@ class Worker(ListeningService):
         return {**super().responders(), commands.OpenData: self._open_data}
 
     def _open_data(self, proto: Any, name: str) -> DataProtocol:
-        return DataProtocol(self._store.get, self._put)
+        return DataProtocol(None, self._store.get, self._put)
 
     def _put(self, ids: list[TaskId], values: list[Value]) -> None:
         self._store.update(zip(ids, values))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgpack
 from twisted.internet import defer
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +29,11 @@ MAX_DATA_BYTES: Final = 2**31
 #: values are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
 
+
+#: seconds that a peer which owes an answer may say nothing; half a worker's lease
+SILENCE_S: Final = 30.0
+#: bytes a second that a connection carries at least; what is sent is given time by it
+SLOWEST_BYTES_S: Final = 2**20
 
 #: kinds of a message's fields after its number and request
 _FIELDS: Final[dict[object, tuple[type, ...]]] = {
@@ -72,7 +78,11 @@ def _checked(payload: bytes) -> list[Any]:
 class DataProtocol(Protocol):
     """Either end of a data connection.
 
+    A peer that owes answers and sends nothing for `SILENCE_S` (a stopped process, a lost
+    cable) is given up: the connection ends, and what it owes fails.
+
     Args:
+        clock: for that; an end that asks has one.
         find: gives the value of an id, or None; a serving end has one.
         store: takes ids and values in; a serving end has one.
     """
@@ -82,9 +92,12 @@ class DataProtocol(Protocol):
 
     def __init__(
         self,
+        clock: IReactorTime | None = None,
         find: Callable[[TaskId], Value | None] | None = None,
         store: Callable[[list[TaskId], list[Value]], None] | None = None,
     ) -> None:
+        self._clock = clock
+        self._patience: Any = None
         self._find = find
         self._store = store
         self._decoder = FrameDecoder(MAX_DATA_BYTES)
@@ -97,13 +110,14 @@ class DataProtocol(Protocol):
 
     def get(self, ids: Sequence[TaskId]) -> defer.Deferred[dict[TaskId, Value]]:
         """Fetch values; fires with those the peer has."""
-        return self._ask([GET, 0, list(ids)])
+        return self._ask([GET, 0, list(ids)], 0)
 
     def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[None]:
         """Store values at the peer; fires when it holds them."""
-        return self._ask([PUT, 0, list(ids), list(values)])
+        nbytes = sum(map(value_nbytes, values))
+        return self._ask([PUT, 0, list(ids), list(values)], nbytes)
 
-    def _ask(self, message: list[Any]) -> defer.Deferred[Any]:
+    def _ask(self, message: list[Any], nbytes: int) -> defer.Deferred[Any]:
         self._next += 1
         message[1] = self._next
         answer: defer.Deferred[Any] = defer.Deferred()
@@ -112,7 +126,29 @@ class DataProtocol(Protocol):
             return answer
         self._requests[self._next] = (answer, {})
         self._send(message)
+        self._expect(SILENCE_S + nbytes / SLOWEST_BYTES_S)
         return answer
+
+    def _expect(self, seconds: float) -> None:
+        """Something must come within *seconds*, or later if more time was given before."""
+        if self._clock is None:
+            return
+        if self._patience is None:
+            self._patience = self._clock.callLater(seconds, self._give_up)
+        elif self._patience.getTime() < self._clock.seconds() + seconds:
+            self._patience.reset(seconds)
+
+    def _give_up(self) -> None:
+        self._patience = None
+        self.log.warn("closing {p}: it owes data and is silent", p=self.transport.getPeer())
+        self.transport.abortConnection()
+
+    def _heard(self) -> None:
+        if self._patience is not None and not self._requests:
+            self._patience.cancel()
+            self._patience = None
+        elif self._patience is not None:
+            self._expect(SILENCE_S)
 
     def _send(self, message: list[Any]) -> None:
         payload = msgpack.packb(message, use_bin_type=True)
@@ -127,6 +163,7 @@ class DataProtocol(Protocol):
         except ProtocolError as bad:
             self.log.warn("closing {p}: {bad}", p=self.transport.getPeer(), bad=bad)
             self.transport.abortConnection()
+        self._heard()
 
     def _received(self, payload: bytes) -> None:
         kind, request, *fields = _checked(payload)
@@ -169,5 +206,6 @@ class DataProtocol(Protocol):
         """Fail what is still owed."""
         self.transport = None
         requests, self._requests = self._requests, {}
+        self._heard()
         for answer, _values in requests.values():
             answer.errback(ConnectionClosedError(reason.getErrorMessage()))

@@ -141,7 +141,7 @@ class DataPool:
         self._opening[address] = []
         try:
             proto = await dial(self._reactor, address, "data")
-            data = DataProtocol()
+            data = DataProtocol(self._reactor)
             await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
         except BaseException as problem:
             for each in self._opening.pop(address):
