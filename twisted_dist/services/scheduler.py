@@ -117,9 +117,14 @@ class Scheduler(ListeningService):
     def _register_worker(self, proto: Any, address: str, name: str, nthreads: int) -> Any:
         if nthreads < 1:
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
-        taken = {worker.name for worker in self.core.state.workers.values()}
-        if name and name in taken:
+        known = list(self.core.state.workers.values())
+        if name and any(each.name == name and each.address != address for each in known):
             raise RefusedError(f"another worker is named {name!r}; give this one another --name")
+        for each in known:
+            if each.address == address:  # its connection broke, and only it has noticed
+                reason = "it registered anew"
+                self._workers[each.id].protocol.end(reason)
+                self.stimulate(s.WorkerLost(each.id, reason))
         number = next(self._numbers)
         end = WorkerEnd(number, self.stimulate, self._worker_gone)
         self._workers[number] = end

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
-from twisted_dist.errors import ConnectError
+from twisted_dist.errors import ConnectError, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.executor import Executor, ThreadExecutor
@@ -180,10 +180,17 @@ class Worker(ListeningService):
                 proto = await dial(self.reactor, self.scheduler, self.kind)
                 await self._switch(proto)
             except ConnectError:
-                await task.deferLater(self.reactor, delay)
-                delay = min(delay * 2, MOST_RETRY_S)
+                pass
+            except RefusedError as problem:
+                if self._first is not None:
+                    raise
+                # it was welcome once: whoever has its name now may go again
+                self.log.error("{s} refused: {why}", s=self.scheduler, why=problem)
+                delay = MOST_RETRY_S
             else:
                 break
+            await task.deferLater(self.reactor, delay)
+            delay = min(delay * 2, MOST_RETRY_S)
         self._dialling = None
 
     async def _switch(self, proto: Dialled) -> None:
