@@ -1,5 +1,6 @@
 """A real local cluster: daemons, nannies, a blocking client."""
 
+import importlib
 import os
 import signal
 import sys
@@ -151,3 +152,12 @@ def test_tasks_may_print_much(client, monkeypatch):
     while printed.count("\n") < 20_000 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert printed.count("\n") == 20_000
+
+
+def test_modules_beside_the_script(tmp_path, monkeypatch):
+    """Tasks of a `LocalCluster` can import what the process that started it can."""
+    (tmp_path / "td_helper.py").write_text("def triple(x):\n    return 3 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    helper = importlib.import_module("td_helper")
+    with Client() as client:
+        assert client.gather(client.map(helper.triple, range(3))) == [0, 3, 6]

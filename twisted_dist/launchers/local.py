@@ -20,6 +20,11 @@ END_S = 10.0
 ANNOUNCEMENTS = ("Start scheduler at", "Start worker at:", "Registered with center at:")
 
 
+def _import_path() -> str:
+    """What this process can import, tasks here can: helpers beside the user's script too."""
+    return os.pathsep.join(os.path.abspath(each) for each in sys.path)
+
+
 class _Daemon:
     """One daemon's process; what its tasks print is printed here."""
 
@@ -31,6 +36,7 @@ class _Daemon:
             stdout=subprocess.PIPE,
             text=True,
             errors="replace",
+            env={**os.environ, "PYTHONPATH": _import_path()},
         )
         self._announced: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name=f"{self._name}-output", daemon=True)

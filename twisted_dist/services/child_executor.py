@@ -22,6 +22,7 @@ from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.wire.frames import FrameDecoder, frame
+from twisted_dist.wire.transports import write_now
 
 #: seconds before a child that died is started again: doubled for each death in a row
 FIRST_RESTART_S: Final = 0.1
@@ -198,7 +199,7 @@ class _ChildProcess(ProcessProtocol):
         """One frame to the child."""
         payload = msgpack.packb(message, use_bin_type=True)
         if self._channel.transport is not None:
-            self._channel.transport.write(frame(payload))
+            write_now(self._channel.transport, frame(payload))
 
     def stop(self) -> None:
         """Close the channel, which ends the child; kill it if it does not."""

@@ -21,7 +21,7 @@ from twisted_dist.aliases import TaskId, Value
 from twisted_dist.errors import ConnectionClosedError, ProtocolError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.stream import send_at_once
+from twisted_dist.wire.transports import send_at_once, write_now
 
 GET, GOT, PUT, STORED = 1, 2, 3, 4
 #: of one frame: one value must fit
@@ -153,7 +153,7 @@ class DataProtocol(Protocol):
     def _send(self, message: list[Any]) -> None:
         payload = msgpack.packb(message, use_bin_type=True)
         if self.transport is not None:
-            self.transport.write(frame(payload))
+            write_now(self.transport, frame(payload))
 
     def dataReceived(self, data: bytes) -> None:
         """Serve requests, collect answers; a malformed frame ends the connection."""

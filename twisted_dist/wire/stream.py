@@ -12,13 +12,7 @@ from twisted.python.failure import Failure
 from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES, FrameDecoder, frame
 from twisted_dist.wire.schema import decode
-
-
-def send_at_once(transport: Any) -> None:
-    """Switch Nagle's algorithm off: a lone answer waited 20 ms for an acknowledgement."""
-    set_no_delay = getattr(transport, "setTcpNoDelay", None)
-    if set_no_delay is not None:
-        set_no_delay(True)
+from twisted_dist.wire.transports import send_at_once, write_now
 
 
 class StreamProtocol(Protocol):
@@ -67,8 +61,9 @@ class StreamProtocol(Protocol):
     def flush(self) -> None:
         """Write what is queued."""
         if self._outbox and self.transport is not None:
-            self.transport.write(b"".join(self._outbox))
+            data = b"".join(self._outbox)
             self._outbox.clear()
+            write_now(self.transport, data)
 
     def end(self, reason: str) -> None:
         """Close the connection; *reason* is what `lost` will be told."""

@@ -1,0 +1,38 @@
+"""What a protocol may ask of a TCP or UNIX transport beside writing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.tcp import Connection
+
+
+def send_at_once(transport: Any) -> None:
+    """Switch Nagle's algorithm off: a lone answer waited 20 ms for an acknowledgement."""
+    set_no_delay = getattr(transport, "setTcpNoDelay", None)
+    if set_no_delay is not None:
+        set_no_delay(True)
+
+
+def write_now(transport: Any, data: bytes) -> None:
+    """Write *data*, without the reactor's next turn where the kernel takes it at once.
+
+    A transport queues what it is given and sends it when the reactor has polled again: a
+    turn and two system calls for each of the five hops of a task's round trip. Where
+    nothing is queued and nothing encrypts, the bytes go to the kernel directly, and only
+    what it does not take is queued.
+    """
+    if (
+        isinstance(transport, Connection)
+        and transport.connected
+        and not transport.disconnecting
+        and not transport.TLS
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+    ):
+        sent = transport.writeSomeData(data)
+        if isinstance(sent, int):  # or what ended the connection, which write() will find too
+            if sent == len(data):
+                return
+            data = data[sent:]
+    transport.write(data)
