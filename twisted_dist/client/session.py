@@ -27,8 +27,10 @@ from twisted_dist.wire.dial import DataPool, dial
 from twisted_dist.wire.frames import TARGET_BYTES
 from twisted_dist.wire.stream import StreamProtocol
 
-#: seconds that released ids may gather before they are told
+#: seconds that released ids may gather before they are told, and how many: a message for
+#: each would be a third of a small task's cost
 RELEASE_DELAY_S: Final = 0.05
+RELEASE_AT_ONCE: Final = 10_000
 #: seconds until the scheduler must have answered a question: as long as a worker's lease
 ANSWER_S: Final = 60.0
 RETRY_S: Final = 0.1
@@ -161,7 +163,7 @@ class Session:
             return
         while outbox:
             stream.send(outbox.popleft())
-        if self._dropped:
+        if len(self._dropped) >= RELEASE_AT_ONCE:
             self._send_dropped()
         stream.flush()
 

@@ -42,7 +42,8 @@ def _feed_lane(
     """One round of the first lane over *takers*, each an equal share of what is left."""
     lane = state.ready.first_lane()
     seconds = expected_s(lane[0].group.function)
-    for worker in list(takers):
+    # who was last to become free comes first: its caches are warm
+    for worker in reversed(list(takers)):
         share = -(-len(lane) // max(1, len(takers)))
         if free_threads_only:
             quota = worker.nthreads - len(worker.processing)

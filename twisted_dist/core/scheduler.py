@@ -170,6 +170,9 @@ class SchedulerCore:
         client = state.clients.get(fact.client)
         if client is None:
             return
+        ids = range(fact.first, fact.first + len(fact.calls))
+        if not (state.tasks.keys().isdisjoint(ids) and client.aliases.keys().isdisjoint(ids)):
+            return  # ids that are in use: this client confuses its own
         function = state.functions.get(fact.digest)
         if function is None:
             self._refuse(client, fact, "its function was never sent")

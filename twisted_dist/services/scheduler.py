@@ -50,6 +50,8 @@ class Scheduler(ListeningService):
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
         self._queue: list[s.Stimulus] = []
+        #: ends with something to write
+        self._touched: dict[WorkerEnd | ClientEnd, None] = {}
         self._handling = False
         self._timer: Any = None
 
@@ -126,7 +128,7 @@ class Scheduler(ListeningService):
                 self._workers[each.id].protocol.end(reason)
                 self.stimulate(s.WorkerLost(each.id, reason))
         number = next(self._numbers)
-        end = WorkerEnd(number, self.stimulate, self._worker_gone)
+        end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
         self._workers[number] = end
         end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads))
@@ -134,7 +136,7 @@ class Scheduler(ListeningService):
 
     def _register_client(self, proto: Any, name: str) -> Any:
         number = next(self._numbers)
-        end = ClientEnd(number, self.stimulate, self.query, self._client_gone)
+        end = ClientEnd(number, self._take, self.query, self._client_gone, self._flush)
         self._clients[number] = end
         end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
         self.stimulate(s.ClientJoined(number, name))
@@ -151,7 +153,15 @@ class Scheduler(ListeningService):
     # -- the core
 
     def stimulate(self, stimulus: s.Stimulus) -> None:
-        """Give the core a fact and do what it says; facts that arise meanwhile queue up."""
+        """Give the core a fact and do what it says."""
+        self._take(stimulus)
+        self._flush()
+
+    def _take(self, stimulus: s.Stimulus) -> None:
+        """As `stimulate`, but what it leads to is written when the stream's turn ends.
+
+        Facts that arise meanwhile queue up.
+        """
         self._queue.append(stimulus)
         if self._handling:
             return
@@ -165,7 +175,7 @@ class Scheduler(ListeningService):
         self._rearm()
 
     def _execute(self, instructions: list[i.Instruction]) -> None:
-        touched: dict[Any, None] = {}
+        touched = self._touched
         for each in instructions:
             end: Any
             if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations)):
@@ -175,6 +185,10 @@ class Scheduler(ListeningService):
             if end is not None:
                 end.execute(each)
                 touched[end] = None
+
+    def _flush(self) -> None:
+        """Write what is queued: one write for each peer, however many facts led to it."""
+        touched, self._touched = self._touched, {}
         for end in touched:
             end.protocol.flush()
 
@@ -190,4 +204,5 @@ class Scheduler(ListeningService):
     def _expire(self) -> None:
         self._timer = None
         self._execute(self.core.expire(self.reactor.seconds()))
+        self._flush()
         self._rearm()

@@ -68,11 +68,17 @@ def _run_pieces(run: i.Run) -> Iterator[slice]:
 class WorkerEnd:
     """One registered worker's connection."""
 
-    def __init__(self, number: int, stimulate: Stimulate, gone: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        stimulate: Stimulate,
+        gone: Callable[[int, str], None],
+        turned: Callable[[], None],
+    ) -> None:
         self.number = number
         self._stimulate = stimulate
         self.protocol = StreamProtocol(
-            tuple(_FROM_WORKER), self._received, lambda reason: gone(number, reason)
+            tuple(_FROM_WORKER), self._received, lambda reason: gone(number, reason), turned
         )
         self.send = self.protocol.send
 
@@ -124,12 +130,15 @@ class ClientEnd:
         stimulate: Stimulate,
         query: Callable[[str, Any], Any],
         gone: Callable[[int, str], None],
+        turned: Callable[[], None],
     ) -> None:
         self.number = number
         self._stimulate = stimulate
         self._query = query
         allowed = (*_FROM_CLIENT, schema.QUERY.number)
-        self.protocol = StreamProtocol(allowed, self._received, lambda reason: gone(number, reason))
+        self.protocol = StreamProtocol(
+            allowed, self._received, lambda reason: gone(number, reason), turned
+        )
         self.send = self.protocol.send
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:

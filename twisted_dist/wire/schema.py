@@ -101,6 +101,14 @@ BY_NUMBER: Final[dict[int, Message]] = {}
 _HEAVY: Final = ("blobs", "blobs?", "strs")
 #: bytes of a row beside what is heavy in it: five integers of nine bytes at most
 _ROW_BYTES: Final = 45
+_MOST_ROWS: Final = TARGET_BYTES // _ROW_BYTES
+
+
+def _small(count: int, heavy: Sequence[Sequence[Any]]) -> bool:
+    """Whether rows fit into one frame of the target size, as they nearly always do."""
+    if count > _MOST_ROWS:
+        return False
+    return sum(len(each) for column in heavy for each in column if each) <= TARGET_BYTES
 
 
 def pieces(count: int, heavy: Sequence[Sequence[Any]]) -> Iterator[slice]:
@@ -110,21 +118,19 @@ def pieces(count: int, heavy: Sequence[Sequence[Any]]) -> Iterator[slice]:
         count: of rows.
         heavy: columns of bytes, texts or None, whose lengths count.
     """
-    most = TARGET_BYTES // _ROW_BYTES
-    weight = sum(len(each) for column in heavy for each in column if each is not None)
-    if count <= most and weight <= TARGET_BYTES:  # nearly always
+    if _small(count, heavy):
         yield slice(0, count)
         return
     start = total = 0
     for index, row in enumerate(zip(*heavy)):
         size = sum(len(each) for each in row if each is not None)
-        if index > start and (total + size > TARGET_BYTES or index - start >= most):
+        if index > start and (total + size > TARGET_BYTES or index - start >= _MOST_ROWS):
             yield slice(start, index)
             start, total = index, 0
         total += size
-    while count - start > most and not heavy:
-        yield slice(start, start + most)
-        start += most
+    while count - start > _MOST_ROWS and not heavy:
+        yield slice(start, start + _MOST_ROWS)
+        start += _MOST_ROWS
     yield slice(start, count)
 
 
@@ -142,6 +148,9 @@ class Message:
     name: str
     fields: tuple[tuple[str, str], ...]
     parallel: tuple[str, ...] = field(default=())
+    #: indices of the fields that `encode` cuts, and of those whose elements may be large
+    columns: tuple[int, ...] = field(default=())
+    heavy: tuple[int, ...] = field(default=())
 
     def pack(self, *values: Any) -> bytes:
         """The payload of a frame, from field values in order."""
@@ -149,36 +158,40 @@ class Message:
         assert isinstance(packed, bytes)
         return packed
 
-    def encode(self, instruction: object) -> Iterator[bytes]:
+    def encode(self, instruction: object) -> list[bytes]:
         """Payloads of frames, from an object with attributes named as the fields.
 
         More than one where columns are long: each stays near `TARGET_BYTES`, so that no
         batch, however large, goes over the bound of a frame.
         """
         values = [getattr(instruction, name) for name, _kind in self.fields]
-        columns = self._columns
-        if not columns:
-            yield self.pack(*values)
-            return
-        heavy = [values[column] for column in columns if self.fields[column][1] in _HEAVY]
-        for part in pieces(len(values[columns[0]]), heavy):
-            for column in columns:
-                values[column] = getattr(instruction, self.fields[column][0])[part]
-            yield self.pack(*values)
+        columns = self.columns
+        if not columns or _small(len(values[columns[0]]), [values[each] for each in self.heavy]):
+            return [self.pack(*values)]
+        parts = pieces(len(values[columns[0]]), [values[each] for each in self.heavy])
+        return [self._pack_part(values, part) for part in parts]
 
-    @property
-    def _columns(self) -> list[int]:
-        """Indices of the columns that may be cut: the parallel ones, or a lone one of ids."""
-        if not self.parallel and len(self.fields) > 1:
-            return []
-        lone = [index for index, (_, kind) in enumerate(self.fields) if kind == "ints"]
-        names = [name for name, _ in self.fields]
-        return [names.index(each) for each in self.parallel] or lone
+    def _pack_part(self, values: Sequence[Any], part: slice) -> bytes:
+        columns = self.columns
+        return self.pack(*[v[part] if n in columns else v for n, v in enumerate(values)])
+
+
+def _cut(fields: Sequence[tuple[str, str]], parallel: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the columns that may be cut: the parallel ones, or a lone one of ids."""
+    names = [name for name, _ in fields]
+    if parallel:
+        return tuple(names.index(each) for each in parallel)
+    return (0,) if [kind for _, kind in fields] == ["ints"] else ()
 
 
 def _message(number: int, name: str, fields: str, parallel: str = "") -> Message:
-    pairs = tuple(tuple(each.split(":")) for each in fields.split())
-    message = Message(number, name, pairs, tuple(parallel.split()))  # type: ignore[arg-type]
+    pairs: list[tuple[str, str]] = []
+    for each in fields.split():
+        column, _, kind = each.partition(":")
+        pairs.append((column, kind))
+    columns = _cut(pairs, parallel.split())
+    heavy = tuple(index for index in columns if pairs[index][1] in _HEAVY)
+    message = Message(number, name, tuple(pairs), tuple(parallel.split()), columns, heavy)
     BY_NUMBER[number] = message
     return message
 
