@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any, ClassVar
 
-from twisted_dist.cli.daemon import Daemon, bind
+from twisted_dist.cli.daemon import Daemon, bind, tune_collector
 from twisted_dist.cli.options import DaemonOptions, port_number
 
 DEFAULT_PORT = 8786
@@ -29,13 +28,6 @@ class Options(DaemonOptions):
     ]
 
 
-def _tune_collector() -> None:
-    # tables of millions of objects that live long: a full collection is seconds of silence.
-    # Only here: a process that embeds a Scheduler keeps its own settings.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 def makeService(options: Options) -> Any:
     """A scheduler on a port that is bound already; SystemExit where it is taken."""
     from twisted_dist.services.scheduler import Scheduler
@@ -47,7 +39,7 @@ def makeService(options: Options) -> Any:
     def begin(daemon: Daemon) -> None:
         def started(address: str) -> None:
             daemon.announce(f"Start scheduler at {address}")
-            _tune_collector()
+            tune_collector()
 
         scheduler.start().addCallbacks(started, daemon.failed)
 

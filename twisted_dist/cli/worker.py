@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from twisted_dist.cli.daemon import Daemon, bind
+from twisted_dist.cli.daemon import Daemon, bind, tune_collector
 from twisted_dist.cli.options import DaemonOptions, port_number, positive
 from twisted_dist.errors import UsageProblem
 
@@ -85,6 +85,7 @@ def makeService(options: Options) -> Any:
         daemon.announce(f"Start worker at:            {address}")
         worker.registered = lambda w: daemon.announce(f"Registered with center at:  {w.scheduler}")
         await worker.start()
+        tune_collector()
 
     def begin(daemon: Daemon) -> None:
         for worker in workers:

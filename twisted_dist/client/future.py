@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 from collections.abc import Callable
@@ -169,18 +170,23 @@ class Future(BaseFuture):
 
 
 class Countdown:
-    """Wakes a waiting thread when enough records are done."""
+    """Wakes a waiting thread when enough records are done; one thread waits, once."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._event = threading.Event()
+        # counts in one step of the interpreter: records end in two threads
+        self._done = itertools.count(1)
+        # a lock that is taken, for the waiter to take again: an Event costs five times as much
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def __call__(self, _record: Record) -> None:
         """One more is done."""
-        self._count -= 1
-        if self._count <= 0:
-            self._event.set()
+        if next(self._done) == self._count:
+            self._lock.release()
 
     def wait(self, timeout: float | None) -> bool:
         """Whether it came within *timeout* seconds."""
-        return self._event.wait(timeout)
+        if timeout is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX))

@@ -151,6 +151,8 @@ class Message:
     #: indices of the fields that `encode` cuts, and of those whose elements may be large
     columns: tuple[int, ...] = field(default=())
     heavy: tuple[int, ...] = field(default=())
+    #: name and kind of each field, with the function that checks the kind
+    checks: tuple[tuple[str, str, Callable[[Any], bool]], ...] = field(default=())
 
     def pack(self, *values: Any) -> bytes:
         """The payload of a frame, from field values in order."""
@@ -191,7 +193,8 @@ def _message(number: int, name: str, fields: str, parallel: str = "") -> Message
         pairs.append((column, kind))
     columns = _cut(pairs, parallel.split())
     heavy = tuple(index for index in columns if pairs[index][1] in _HEAVY)
-    message = Message(number, name, tuple(pairs), tuple(parallel.split()), columns, heavy)
+    checks = tuple((column, kind, KINDS[kind]) for column, kind in pairs)
+    message = Message(number, name, tuple(pairs), tuple(parallel.split()), columns, heavy, checks)
     BY_NUMBER[number] = message
     return message
 
@@ -267,8 +270,10 @@ def decode(payload: bytes, allowed: Sequence[int]) -> tuple[int, dict[str, Any]]
     if len(fields) - 1 != len(message.fields):
         raise ProtocolError(f"{message.name}: {len(message.fields)} fields expected")
     out = {}
-    for (name, kind), value in zip(message.fields, fields[1:]):
-        if not KINDS[kind](value):
+    values = iter(fields)
+    next(values)
+    for (name, kind, check), value in zip(message.checks, values):
+        if not check(value):
             raise ProtocolError(f"{message.name}.{name}: expected {kind}")
         out[name] = value
     if message.parallel and len({len(out[name]) for name in message.parallel}) != 1:
