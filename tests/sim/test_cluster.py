@@ -124,3 +124,35 @@ def test_worker_before_scheduler():
     cluster.wait(scheduler.start(8786))
     assert cluster.wait(registered, 10) == next(iter(cluster.workers.values())).address
     cluster.stop()
+
+
+def test_a_release_never_overtakes_what_needs_it():
+    """`AsyncClient` tells of a released future after the submission that it is an argument of."""
+    cluster = SimCluster(1, checked=True)
+    cluster.add_worker()
+    client = cluster.client()
+    x = client.submit(double, 4)
+    cluster.wait(x.result())
+    y = client.submit(double, x)
+    del x
+    client.session.tell_releases()  # its timer may come before the submission is written
+    assert cluster.wait(y.result()) == 16
+    cluster.wait(client.close())
+    cluster.stop()
+
+
+def test_futures_that_only_a_generator_holds():
+    """`AsyncClient.map` over a generator of futures keeps each until the calls are sent."""
+    cluster = SimCluster(1, checked=True)
+    cluster.add_worker()
+    client = cluster.client()
+
+    def xs():
+        for n in range(10):
+            client.session.tell_releases()
+            yield client.submit(double, n)
+
+    ys = client.map(double, xs())
+    assert cluster.wait(client.gather(ys)) == [4 * n for n in range(10)]
+    cluster.wait(client.close())
+    cluster.stop()

@@ -91,7 +91,7 @@ class BaseFuture:
             pass
 
     def __reduce__(self) -> Any:
-        if not self._session.collect(self._record.id):
+        if not self._session.collect(self._record.id, self):
             raise UsageProblem(
                 "a Future can be an argument of submit or map of its own client, "
                 "but cannot be pickled otherwise"
@@ -130,7 +130,7 @@ class BaseFuture:
 
     def release(self) -> None:
         """Give the result up now, before the last reference is dropped."""
-        self._session.release(self._record)
+        self._session.drop(self._record.id)
 
 
 class Future(BaseFuture):

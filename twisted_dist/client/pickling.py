@@ -96,6 +96,9 @@ class Calls(NamedTuple):
     deps: list[list[TaskId]]
     #: whether any of *deps* is not empty
     any_deps: bool
+    #: the futures themselves: kept until the calls are under way, or they might be released
+    #: before; a generator of arguments drops each as soon as it gives the next
+    held: list[object]
 
 
 class CallPickler:
@@ -107,12 +110,13 @@ class CallPickler:
     def __init__(self) -> None:
         self._collecting = threading.local()
 
-    def note(self, task_id: TaskId) -> bool:
-        """Note a future's id; False where no call is being pickled in this thread."""
+    def note(self, task_id: TaskId, future: object) -> bool:
+        """Note a future; False where no call is being pickled in this thread."""
         ids = getattr(self._collecting, "ids", None)
         if ids is None:
             return False
         ids.append(task_id)
+        self._collecting.held.append(future)
         return True
 
     def pickle(self, name: str, calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
@@ -126,7 +130,10 @@ class CallPickler:
         any_deps = False
         found: list[TaskId] = []
         dump = _dump()
-        self._collecting.ids = found
+        held: list[object] = []
+        # a generator of calls may submit, and so come here again meanwhile
+        outer = getattr(self._collecting, "ids", None), getattr(self._collecting, "held", None)
+        self._collecting.ids, self._collecting.held = found, held
         try:
             for call in calls:
                 blob = dump(call)
@@ -142,5 +149,5 @@ class CallPickler:
                     any_deps = True
                     found.clear()
         finally:
-            self._collecting.ids = None
-        return Calls(blobs, deps, any_deps)
+            self._collecting.ids, self._collecting.held = outer
+        return Calls(blobs, deps, any_deps, held)

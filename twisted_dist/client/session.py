@@ -153,7 +153,8 @@ class Session:
             self._woken = True
         self.reactor.callFromThread(self._drain)
 
-    def _drain(self) -> None:
+    def _drain(self, at_least: int = RELEASE_AT_ONCE) -> None:
+        """Send the outbox, and releases if *at_least* so many have gathered."""
         with self._lock:
             self._woken = False
         stream, outbox = self._stream, self._outbox
@@ -161,25 +162,22 @@ class Session:
             outbox.clear()
             self._fail_all(f"the connection to the scheduler at {self.address} was lost")
             return
+        # counted first: whatever needs these was put into the outbox before they were dropped
+        dropped = len(self._dropped)
         while outbox:
             stream.send(outbox.popleft())
-        if len(self._dropped) >= RELEASE_AT_ONCE:
-            self._send_dropped()
+        if dropped >= at_least:
+            self._send_dropped(dropped)
         stream.flush()
 
     def drop(self, task_id: TaskId) -> None:
         """A future was garbage collected; told to the scheduler a little later."""
         self._dropped.append(task_id)
 
-    def release(self, record: Record) -> None:
-        """A future was released by hand."""
-        self._dropped.append(record.id)
-
-    def _send_dropped(self) -> None:
-        dropped = self._dropped
+    def _send_dropped(self, count: int) -> None:
         ids = []
-        while dropped:
-            task_id = dropped.popleft()
+        for _ in range(count):
+            task_id = self._dropped.popleft()
             if self.records.pop(task_id, None) is not None:
                 ids.append(task_id)
         if ids and self._stream is not None:
@@ -187,9 +185,12 @@ class Session:
 
     def _release_tick(self) -> None:
         self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
+        self.tell_releases()
+
+    def tell_releases(self) -> None:
+        """Tell the scheduler what was released by now; in the reactor's thread."""
         if self._dropped and self._stream is not None:
-            self._send_dropped()
-            self._stream.flush()
+            self._drain(at_least=1)
 
     def cancel(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks do not run."""
@@ -198,9 +199,9 @@ class Session:
 
     # -- submitting
 
-    def collect(self, task_id: TaskId) -> bool:
+    def collect(self, task_id: TaskId, future: object) -> bool:
         """While a call of this client is pickled: note a future among its arguments."""
-        return task_id >> CLIENT_SHIFT == self._index and self._calls.note(task_id)
+        return task_id >> CLIENT_SHIFT == self._index and self._calls.note(task_id, future)
 
     def submit(
         self,
@@ -215,7 +216,7 @@ class Session:
         """Submit calls of one function, in frames of about a megabyte."""
         digest = self._functions.digest(function)
         name = function_name(function)
-        blobs, deps, any_deps = self._calls.pickle(name, calls)
+        blobs, deps, any_deps, _held = self._calls.pickle(name, calls)
         with self._lock:
             first = (self._index << CLIENT_SHIFT) + self._next
             self._next += len(blobs)

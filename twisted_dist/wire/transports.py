@@ -24,6 +24,7 @@ def write_now(transport: Any, data: bytes) -> None:
     """
     if (
         isinstance(transport, Connection)
+        and len(data) <= transport.SEND_LIMIT  # more takes several turns anyway
         and transport.connected
         and not transport.disconnecting
         and not transport.TLS
