@@ -19,7 +19,6 @@ import socket
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -83,18 +82,14 @@ def _die_with_parent(parent_pid: int) -> None:
 
 
 class Child:
-    """A crew of threads that read frames and run tasks; the main thread only waits."""
+    """Reads frames in the main thread; runs tasks in the slots of a pool."""
 
     def __init__(self, sock: socket.socket, status: mmap.mmap, nthreads: int) -> None:
         self._sock = sock
         self._status = status
         self._sending = threading.Lock()
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
         self._runner = TaskRunner()
         self._pool = SlotPool(nthreads, self._runner, self._deliver, self._note)
-        self._reading = threading.Lock()
-        self._ended = threading.Event()
         self._handlers: dict[int, Callable[..., None]] = {
             FUNCTION: self._runner.add_function,
             RUN: self._run,
@@ -107,39 +102,15 @@ class Child:
     def serve(self) -> None:
         """Until the nanny goes or says stop."""
         self._send([READY, os.getpid()])
-        for number in range(self._pool.nthreads + 1):
-            threading.Thread(target=self._crew, name=f"task-slot-{number}", daemon=True).start()
-        self._ended.wait()
-
-    def _crew(self) -> None:
-        """One thread more than slots: whoever reads a task runs it, and another one reads on.
-
-        Handing each task to a waiting thread would double what a small one costs here.
-        """
-        try:
-            while not self._ended.is_set():
-                with self._reading:
-                    claimed = self._pool.claim()
-                    while claimed is None:
-                        if not self._read():
-                            self._ended.set()
-                            return
-                        claimed = self._pool.claim()
-                self._pool.work(*claimed)
-        except BaseException:  # of ours, not of a task: the nanny is to start anew
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-
-    def _read(self) -> bool:
-        """Take one frame in; False at the end."""
-        while self._pool.unfinished and not self._poll.poll(TICK_S * 1000):
-            self._pool.flush()
-        message = _receive_frame(self._sock)
-        if message is None or message[0] == STOP:
-            return False
-        self._handlers[message[0]](*message[1:])
-        return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while True:
+            while self._pool.unfinished and not poll.poll(TICK_S * 1000):
+                self._pool.flush()
+            message = _receive_frame(self._sock)
+            if message is None or message[0] == STOP:
+                return
+            self._handlers[message[0]](*message[1:])
 
     def _run(self, runs: list[Any], inputs: dict[int, Any]) -> None:
         for digest, ids, attempts, calls, deps in runs:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
-from twisted_dist.execution.slots import SlotThreads
+from twisted_dist.execution.slots import SlotPool
 
 #: seconds between flushes while tasks are unfinished
 TICK_S = 0.005
@@ -47,14 +47,14 @@ class ThreadExecutor:
         self._reactor = reactor
         self._nthreads = nthreads
         self._runner = TaskRunner()
-        self._pool: SlotThreads | None = None
+        self._pool: SlotPool | None = None
         self._lock = threading.Lock()
         self._arrived: list[Outcome] = []
         self._tick: Any = None
 
     def start(self) -> None:
         """Start the threads."""
-        self._pool = SlotThreads(self._nthreads, self._runner, self._deliver)
+        self._pool = SlotPool(self._nthreads, self._runner, self._deliver)
 
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Keep a pickled function; loaded when first needed."""
