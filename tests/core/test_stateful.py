@@ -75,6 +75,16 @@ class Network(RuleBasedStateMachine):
         self.addresses[f"h{worker}:1"] = worker
         self.tell(s.WorkerJoined(worker, f"h{worker}:1", f"w{worker % 3}", nthreads))
 
+    @precondition(lambda self: self.addresses)
+    @rule(data=st.data())
+    def worker_comes_back(self, data):
+        address = self.pick(data, self.addresses)
+        old, worker = self.addresses[address], next(self.numbers)
+        self.given[worker], self.held[worker] = {}, set()
+        self.tell(s.WorkerJoined(worker, address, f"w{worker % 3}", 2))
+        assert old not in self.given  # it was ended
+        self.addresses[address] = worker
+
     @rule()
     def client_joins(self):
         client = next(self.numbers)

@@ -161,3 +161,15 @@ def test_modules_beside_the_script(tmp_path, monkeypatch):
     helper = importlib.import_module("td_helper")
     with Client() as client:
         assert client.gather(client.map(helper.triple, range(3))) == [0, 3, 6]
+
+
+def test_exception_with_half_a_character(client):
+    """A message that UTF-8 cannot say, as of a file's odd name, costs nobody a worker."""
+
+    def fail(_):
+        raise ValueError("no file \udcff")
+
+    problem = client.submit(fail, 1).exception(20)
+    assert isinstance(problem, ValueError)
+    assert str(problem) == "no file \udcff"
+    assert client.gather(client.map(abs, range(-4, 0))) == [4, 3, 2, 1]

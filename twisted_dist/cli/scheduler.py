@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from twisted_dist.cli.daemon import Daemon, bind, tune_collector
 from twisted_dist.cli.options import DaemonOptions, port_number
-
-DEFAULT_PORT = 8786
+from twisted_dist.wire.dial import DEFAULT_PORT
 
 
 class Options(DaemonOptions):

@@ -9,6 +9,7 @@ from twisted.python import usage
 from twisted_dist.cli.daemon import Daemon, bind, tune_collector
 from twisted_dist.cli.options import DaemonOptions, port_number, positive
 from twisted_dist.errors import UsageProblem
+from twisted_dist.wire.dial import parse_address
 
 
 class Options(DaemonOptions):
@@ -44,8 +45,6 @@ class Options(DaemonOptions):
 
     def postOptions(self) -> None:
         """What does not fit together is refused here, before anything starts."""
-        from twisted_dist.wire.dial import parse_address
-
         if not self["scheduler"]:
             raise usage.UsageError("which scheduler? dworker HOST:PORT")
         try:

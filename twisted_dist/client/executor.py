@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future as StandardFuture
@@ -50,14 +49,13 @@ class Executor(StandardExecutor):
     def __init__(self, address: str | None = None, timeout: float = 10.0, name: str = "") -> None:
         self.client = Client(address, timeout=timeout, name=name)
         self._lock = threading.Lock()
-        self._open: weakref.WeakSet[_NetworkFuture] = weakref.WeakSet()
         #: pending futures are kept alive: what was submitted runs, held or not
         self._pending: set[_NetworkFuture] = set()
         self._shut_down = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> StandardFuture[T]:
         """Run ``fn(*args, **kwargs)`` on the network. Raises RuntimeError after shutdown."""
-        return self._watch([self._submit(fn, [(args, kwargs)])[0]])[0]
+        return self._submit(fn, [(args, kwargs)])[0]
 
     def map(
         self,
@@ -77,7 +75,7 @@ class Executor(StandardExecutor):
             buffersize: accepted for compatibility; all are submitted at once.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        futures = self._watch(self._submit(fn, [(row, {}) for row in zip(*iterables)]))
+        futures = self._submit(fn, [(row, {}) for row in zip(*iterables)])
 
         def results() -> Iterator[T]:
             futures.reverse()
@@ -93,25 +91,22 @@ class Executor(StandardExecutor):
 
     def _submit(
         self, function: Callable[..., Any], calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
-    ) -> list[Future]:
-        with self._lock:
+    ) -> list[StandardFuture[Any]]:
+        """A standard future for each call, settled from the client's reactor thread."""
+        out: list[_NetworkFuture] = []
+        with self._lock:  # one step for `shutdown`: refused, or waited for
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             session = self.client.session
             records = session.submit(function, calls, None, [], False, 0, 0)
-            return [Future(session, record) for record in records]
-
-    def _watch(self, futures: list[Future]) -> list[StandardFuture[Any]]:
-        """A standard future for each, settled from the client's reactor thread."""
-        out: list[StandardFuture[Any]] = []
-        for each in futures:
-            own = _NetworkFuture()
-            own.network_future = each
-            with self._lock:
-                self._pending.add(own)
-            self.client.session.when_settled(each._record, self._settler(own))
-            out.append(own)
-        return out
+            for record in records:
+                own = _NetworkFuture()
+                own.network_future = Future(session, record)
+                out.append(own)
+            self._pending.update(out)
+        for record, own in zip(records, out):
+            session.when_settled(record, self._settler(own))
+        return [*out]
 
     def _settler(self, own: _NetworkFuture) -> Callable[[Any, BaseException | None], None]:
         def settle(value: Any, problem: BaseException | None) -> None:

@@ -100,6 +100,10 @@ class SchedulerCore:
 
     def _worker_joined(self, fact: s.WorkerJoined, now: float) -> None:
         state = self.state
+        old = state.by_address.get(fact.address)
+        if old is not None:  # its connection broke, and only it has noticed
+            state.outbox.end_worker(old, "it registered anew")
+            self._lose_worker(old, "it registered anew")
         worker = SchedulerWorker(fact.worker, fact.address, fact.name, fact.nthreads, now)
         state.workers[worker.id] = worker
         state.by_address[worker.address] = worker

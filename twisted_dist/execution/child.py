@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -128,6 +129,14 @@ class Child:
         self._send([DROPPED, self._pool.drop(ids)])
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        try:
+            self._deliver_all(outcomes)
+        except BaseException:  # of ours, not of a task: a slot that ended would be missed by none
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)  # so that the nanny starts anew
+
+    def _deliver_all(self, outcomes: list[Outcome]) -> None:
         start = size = 0
         for index, each in enumerate(outcomes):
             if size + each.nbytes > PIECE_BYTES and index > start:

@@ -121,6 +121,8 @@ def dump_exception(problem: BaseException) -> tuple[bytes, str]:
 
 
 def _shortened(text: str) -> str:
+    # halves of characters, as in odd names of files, are nothing that the wire can carry
+    text = text.encode(errors="backslashreplace").decode()
     if len(text) <= MAX_TRACEBACK:
         return text
     return text[: MAX_TRACEBACK // 2] + "\n...\n" + text[-MAX_TRACEBACK // 2 :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import queue
 import subprocess
@@ -48,7 +49,9 @@ class _Daemon:
             if line.startswith(ANNOUNCEMENTS):
                 self._announced.put(line.strip())
             else:
-                sys.stdout.write(line)
+                # wherever it goes, what stays in the pipe would stop the tasks that print
+                with contextlib.suppress(Exception):
+                    sys.stdout.write(line)
         self._announced.put("")
 
     def announced(self) -> str:

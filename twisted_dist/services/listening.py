@@ -130,11 +130,11 @@ class ListeningService(Service):
         try:
             await self.stop_work()
         finally:
-            await self._close_port()
+            await self._close_connections()
             if not self.done.called:
                 self.done.callback(None)
 
-    async def _close_port(self) -> None:
+    async def _close_connections(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None

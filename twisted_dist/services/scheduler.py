@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet import defer
 
@@ -15,9 +15,8 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
+from twisted_dist.wire.dial import DEFAULT_PORT
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
-
-DEFAULT_PORT: Final = 8786
 
 
 class Scheduler(ListeningService):
@@ -119,14 +118,9 @@ class Scheduler(ListeningService):
     def _register_worker(self, proto: Any, address: str, name: str, nthreads: int) -> Any:
         if nthreads < 1:
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
-        known = list(self.core.state.workers.values())
+        known = self.core.state.workers.values()
         if name and any(each.name == name and each.address != address for each in known):
             raise RefusedError(f"another worker is named {name!r}; give this one another --name")
-        for each in known:
-            if each.address == address:  # its connection broke, and only it has noticed
-                reason = "it registered anew"
-                self._workers[each.id].protocol.end(reason)
-                self.stimulate(s.WorkerLost(each.id, reason))
         number = next(self._numbers)
         end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
         self._workers[number] = end

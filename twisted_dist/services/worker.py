@@ -170,8 +170,7 @@ class Worker(ListeningService):
             first, self._first = self._first, None
             first.errback(failure)
         else:
-            why = failure.getErrorMessage()
-            self.log.error("{scheduler} refused: {why}", scheduler=self.scheduler, why=why)
+            self.log.failure("cannot register with {s}", failure=failure, s=self.scheduler)
 
     async def _register(self) -> None:
         delay = FIRST_RETRY_S

@@ -14,6 +14,8 @@ from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
 from twisted_dist.wire.data import DataProtocol
 
+#: of a scheduler, as in 2016
+DEFAULT_PORT = 8786
 MAX_PORT = 65535
 #: seconds to connect and to be greeted
 DIAL_S = 10.0

@@ -9,7 +9,7 @@ about 20 ns each), and columns that belong together have one length.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -104,34 +104,25 @@ _ROW_BYTES: Final = 45
 _MOST_ROWS: Final = TARGET_BYTES // _ROW_BYTES
 
 
-def _small(count: int, heavy: Sequence[Sequence[Any]]) -> bool:
-    """Whether rows fit into one frame of the target size, as they nearly always do."""
-    if count > _MOST_ROWS:
-        return False
-    return sum(len(each) for column in heavy for each in column if each) <= TARGET_BYTES
-
-
-def pieces(count: int, heavy: Sequence[Sequence[Any]]) -> Iterator[slice]:
-    """Ranges of *count* rows whose bytes stay near `TARGET_BYTES`.
+def pieces(count: int, heavy: Sequence[Sequence[Any]]) -> list[slice]:
+    """Ranges of *count* rows whose bytes stay near `TARGET_BYTES`; one, nearly always.
 
     Args:
         count: of rows.
         heavy: columns of bytes, texts or None, whose lengths count.
     """
-    if _small(count, heavy):
-        yield slice(0, count)
-        return
+    weight = sum(len(each) for column in heavy for each in column if each)
+    if count <= _MOST_ROWS and weight <= TARGET_BYTES:
+        return [slice(0, count)]
+    parts = []
     start = total = 0
-    for index, row in enumerate(zip(*heavy)):
-        size = sum(len(each) for each in row if each is not None)
+    for index in range(count):
+        size = sum(len(column[index] or b"") for column in heavy)
         if index > start and (total + size > TARGET_BYTES or index - start >= _MOST_ROWS):
-            yield slice(start, index)
+            parts.append(slice(start, index))
             start, total = index, 0
         total += size
-    while count - start > _MOST_ROWS and not heavy:
-        yield slice(start, start + _MOST_ROWS)
-        start += _MOST_ROWS
-    yield slice(start, count)
+    return [*parts, slice(start, count)]
 
 
 @frozen
@@ -149,10 +140,24 @@ class Message:
     fields: tuple[tuple[str, str], ...]
     parallel: tuple[str, ...] = field(default=())
     #: indices of the fields that `encode` cuts, and of those whose elements may be large
-    columns: tuple[int, ...] = field(default=())
-    heavy: tuple[int, ...] = field(default=())
+    columns: tuple[int, ...] = field(init=False)
+    heavy: tuple[int, ...] = field(init=False)
     #: name and kind of each field, with the function that checks the kind
-    checks: tuple[tuple[str, str, Callable[[Any], bool]], ...] = field(default=())
+    checks: tuple[tuple[str, str, Callable[[Any], bool]], ...] = field(init=False)
+
+    @columns.default
+    def _columns(self) -> tuple[int, ...]:
+        if not self.parallel:  # a lone column of ids may be cut too
+            return (0,) if [kind for _, kind in self.fields] == ["ints"] else ()
+        return tuple(n for n, (name, _) in enumerate(self.fields) if name in self.parallel)
+
+    @heavy.default
+    def _heavy(self) -> tuple[int, ...]:
+        return tuple(index for index in self.columns if self.fields[index][1] in _HEAVY)
+
+    @checks.default
+    def _checks(self) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
+        return tuple((name, kind, KINDS[kind]) for name, kind in self.fields)
 
     def pack(self, *values: Any) -> bytes:
         """The payload of a frame, from field values in order."""
@@ -168,22 +173,15 @@ class Message:
         """
         values = [getattr(instruction, name) for name, _kind in self.fields]
         columns = self.columns
-        if not columns or _small(len(values[columns[0]]), [values[each] for each in self.heavy]):
+        if not columns:
             return [self.pack(*values)]
         parts = pieces(len(values[columns[0]]), [values[each] for each in self.heavy])
-        return [self._pack_part(values, part) for part in parts]
-
-    def _pack_part(self, values: Sequence[Any], part: slice) -> bytes:
-        columns = self.columns
-        return self.pack(*[v[part] if n in columns else v for n, v in enumerate(values)])
-
-
-def _cut(fields: Sequence[tuple[str, str]], parallel: Sequence[str]) -> tuple[int, ...]:
-    """Indices of the columns that may be cut: the parallel ones, or a lone one of ids."""
-    names = [name for name, _ in fields]
-    if parallel:
-        return tuple(names.index(each) for each in parallel)
-    return (0,) if [kind for _, kind in fields] == ["ints"] else ()
+        if len(parts) == 1:
+            return [self.pack(*values)]
+        return [
+            self.pack(*[v[part] if n in columns else v for n, v in enumerate(values)])
+            for part in parts
+        ]
 
 
 def _message(number: int, name: str, fields: str, parallel: str = "") -> Message:
@@ -191,10 +189,7 @@ def _message(number: int, name: str, fields: str, parallel: str = "") -> Message
     for each in fields.split():
         column, _, kind = each.partition(":")
         pairs.append((column, kind))
-    columns = _cut(pairs, parallel.split())
-    heavy = tuple(index for index in columns if pairs[index][1] in _HEAVY)
-    checks = tuple((column, kind, KINDS[kind]) for column, kind in pairs)
-    message = Message(number, name, tuple(pairs), tuple(parallel.split()), columns, heavy, checks)
+    message = Message(number, name, tuple(pairs), tuple(parallel.split()))
     BY_NUMBER[number] = message
     return message
 
@@ -270,9 +265,7 @@ def decode(payload: bytes, allowed: Sequence[int]) -> tuple[int, dict[str, Any]]
     if len(fields) - 1 != len(message.fields):
         raise ProtocolError(f"{message.name}: {len(message.fields)} fields expected")
     out = {}
-    values = iter(fields)
-    next(values)
-    for (name, kind, check), value in zip(message.checks, values):
+    for (name, kind, check), value in zip(message.checks, fields[1:]):
         if not check(value):
             raise ProtocolError(f"{message.name}.{name}: expected {kind}")
         out[name] = value
