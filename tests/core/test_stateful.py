@@ -65,6 +65,9 @@ class Network(RuleBasedStateMachine):
         del self.given[worker], self.held[worker]
         self.addresses = {a: w for a, w in self.addresses.items() if w != worker}
 
+    def address(self, worker):
+        return next((a for a, w in self.addresses.items() if w == worker), "gone:1")
+
     def pick(self, data, choices):
         return data.draw(st.sampled_from(sorted(choices)))
 
@@ -124,7 +127,8 @@ class Network(RuleBasedStateMachine):
         self.futures[client].add(first)
         for each in data.draw(st.sampled_from([{worker}, set(self.held)])):
             self.held[each].add(first)
-            self.tell(s.DataScattered(client, [first], [10], f"h{each}:1"))
+            told = data.draw(st.sampled_from([self.address(each), "gone:1"]))
+            self.tell(s.DataScattered(client, [first], [10], told))
 
     @precondition(lambda self: any(self.futures.values()) and self.given)
     @rule(data=st.data())
@@ -134,7 +138,7 @@ class Network(RuleBasedStateMachine):
         task = self.core.state.tasks.get(self.pick(data, self.futures[client]))
         if task is not None and task.group.function is not None:
             worker = self.pick(data, self.given)
-            self.tell(s.DataScattered(client, [task.id], [10], f"h{worker}:1"))
+            self.tell(s.DataScattered(client, [task.id], [10], self.address(worker)))
 
     def answer(self, data):
         """Some of what a busy worker was given: (worker, ids, attempts)."""
@@ -177,7 +181,7 @@ class Network(RuleBasedStateMachine):
         holder = self.pick(data, self.held)
         missing = sorted(self.held[holder])[:1]
         self.held[holder] -= set(missing)
-        addresses = [f"h{holder}:1"] * len(missing)
+        addresses = [self.address(holder)] * len(missing)
         self.tell(s.InputsMissing(worker, ids, attempts, missing, addresses))
 
     @precondition(lambda self: any(self.held.values()))

@@ -283,6 +283,10 @@ class SchedulerCore:
                 client.wants_what[task] = 0
             if task.group.function is not None:
                 continue  # computed, not scattered: this client confuses its own ids
+            if task.state is ERRED:  # its first holder left before this copy was told of
+                if worker is not None:
+                    state.outbox.release(worker, task)
+                continue
             task.nbytes = nbytes
             if worker is None:
                 pass
