@@ -13,7 +13,6 @@ import gc
 import io
 import mmap
 import os
-import select
 import signal
 import socket
 import struct
@@ -21,10 +20,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-import msgpack
-
+from twisted_dist.execution.alarm import Alarm
+from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import SlotPool
 
@@ -35,44 +34,15 @@ READY, FINISHED, ERRED, DROPPED = 10, 11, 12, 13
 
 #: one slot's entry in the status page: id + 1 of the running task (0: idle), its attempt
 STATUS: Final = struct.Struct("<QQ")
-#: of one frame between nanny and child
-MAX_CHANNEL_BYTES: Final = 2**31
 #: results are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
-_HEADER: Final = struct.Struct(">I")
 _PR_SET_PDEATHSIG: Final = 1
 #: seconds between flushes while tasks are unfinished
 TICK_S: Final = 0.005
-
-
-def send_frame(sock: socket.socket, message: list[Any]) -> None:
-    """Write one frame, blocking."""
-    payload = msgpack.packb(message, use_bin_type=True)
-    sock.sendall(_HEADER.pack(len(payload)) + payload)
-
-
-def _receive(sock: socket.socket, count: int) -> bytearray | None:
-    """Exactly *count* bytes, straight into their buffer; None at the end of the stream."""
-    data = bytearray(count)
-    view = memoryview(data)
-    while view:
-        got = sock.recv_into(view)
-        if not got:
-            return None
-        view = view[got:]
-    return data
-
-
-def _receive_frame(sock: socket.socket) -> list[Any] | None:
-    header = _receive(sock, 4)
-    if header is None:
-        return None
-    payload = _receive(sock, _HEADER.unpack(header)[0])
-    if payload is None:
-        return None
-    message = msgpack.unpackb(payload, raw=False, strict_map_key=False, use_list=True)
-    assert isinstance(message, list)
-    return message
+#: seconds that a slot's task may take until another thread reads for it: soon where that
+#: could give other slots work, else when results and withdrawals should not wait longer
+READ_SOON_S: Final = 0.0003
+READ_LATE_S: Final = 0.005
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -82,48 +52,96 @@ def _die_with_parent(parent_pid: int) -> None:
         os._exit(0)
 
 
+def _end_on_error() -> NoReturn:
+    """End the process after an error of ours: nobody would miss a thread that ended."""
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)  # so that the nanny starts anew
+
+
 class Child:
-    """Reads frames in the main thread; runs tasks in the slots of a pool."""
+    """Runs tasks in the slots of a pool; a slot that has none reads from the nanny.
+
+    A hand-off from a reading thread to a slot costs as much as a small task altogether
+    (docs/benchmarks.md), so there is none where a slot is free: it reads, and runs what it
+    has read. While its task lasts longer than a moment, the main thread's `watch` reads
+    instead, until a slot is free again.
+    """
 
     def __init__(self, sock: socket.socket, status: mmap.mmap, nthreads: int) -> None:
-        self._sock = sock
+        self._channel = Channel(sock)
         self._status = status
-        self._sending = threading.Lock()
         self._runner = TaskRunner()
-        self._pool = SlotPool(nthreads, self._runner, self._deliver, self._note)
+        #: held by whoever reads
+        self._reading = threading.Lock()
+        #: the first task of the frames read by a slot: its own to run
+        self._first: TaskSpec | None = None
+        self._leads = False
+        self._alarm = Alarm()
+        self._delay = Alarm.delay(READ_LATE_S if nthreads == 1 else READ_SOON_S)
         self._handlers: dict[int, Callable[..., None]] = {
             FUNCTION: self._runner.add_function,
             RUN: self._run,
             DROP: self._drop,
         }
+        self._pool = SlotPool(nthreads, self._runner, self._deliver, self._note, self._lead)
 
     def _note(self, slot: int, task_id: int, attempt: int) -> None:
         STATUS.pack_into(self._status, slot * STATUS.size, task_id + 1, attempt)
 
-    def serve(self) -> None:
-        """Until the nanny goes or says stop."""
+    def _lead(self) -> TaskSpec | None:
+        """In a slot's thread: read until there is a task; None where somebody else reads."""
+        if not self._reading.acquire(blocking=False):
+            return None
+        self._alarm.clear()
+        try:
+            while (first := self._first) is None:
+                while self._pool.unfinished and not self._channel.wait(TICK_S):
+                    self._pool.flush()
+                self._read(leads=True)
+        except BaseException:
+            _end_on_error()
+        self._first = None
+        self._reading.release()
+        self._alarm.set(self._delay)  # not before: it may go off at once, and find us reading
+        return first
+
+    def watch(self) -> None:
+        """In the main thread, for ever: read while no slot is free to."""
         self._send([READY, os.getpid()])
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        self._pool.start()
         while True:
-            while self._pool.unfinished and not poll.poll(TICK_S * 1000):
+            self._alarm.wait()
+            if not self._reading.acquire(blocking=False):
+                continue
+            while not self._pool.idle:
                 self._pool.flush()
-            message = _receive_frame(self._sock)
-            if message is None or message[0] == STOP:
-                return
-            self._handlers[message[0]](*message[1:])
+                if self._channel.wait(TICK_S):
+                    self._read(leads=False)
+            self._reading.release()
+            self._pool.look()
+
+    def _read(self, leads: bool) -> None:
+        message = self._channel.receive()
+        if message is None or message[0] == STOP:
+            sys.stdout.flush()
+            os._exit(0)
+        self._leads = leads
+        self._handlers[message[0]](*message[1:])
 
     def _run(self, runs: list[Any], inputs: dict[int, Any]) -> None:
         for digest, ids, attempts, calls, deps in runs:
             if deps:
-                self._pool.put(
+                specs = [
                     TaskSpec(i, a, digest, c, {d: inputs[d] for d in needs})
                     for i, a, c, needs in zip(ids, attempts, calls, deps)
-                )
+                ]
             else:
-                self._pool.put(
-                    TaskSpec(i, a, digest, c, {}) for i, a, c in zip(ids, attempts, calls)
-                )
+                specs = [TaskSpec(i, a, digest, c, {}) for i, a, c in zip(ids, attempts, calls)]
+            if self._leads and self._first is None and specs:
+                self._first = specs.pop(0)
+                self._pool.keep(self._first)
+            self._pool.put(specs)
 
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])
@@ -131,12 +149,13 @@ class Child:
     def _deliver(self, outcomes: list[Outcome]) -> None:
         try:
             self._deliver_all(outcomes)
-        except BaseException:  # of ours, not of a task: a slot that ended would be missed by none
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)  # so that the nanny starts anew
+        except BaseException:
+            _end_on_error()
 
     def _deliver_all(self, outcomes: list[Outcome]) -> None:
+        if len(outcomes) == 1:
+            self._deliver_piece(outcomes)
+            return
         start = size = 0
         for index, each in enumerate(outcomes):
             if size + each.nbytes > PIECE_BYTES and index > start:
@@ -171,11 +190,10 @@ class Child:
             )
 
     def _send(self, message: list[Any]) -> None:
-        with self._sending:
-            try:
-                send_frame(self._sock, message)
-            except OSError:
-                os._exit(0)  # the nanny is gone; nobody is left to tell
+        try:
+            self._channel.send(message)
+        except OSError:
+            os._exit(0)  # the nanny is gone; nobody is left to tell
 
 
 def main(argv: list[str]) -> None:
@@ -191,6 +209,4 @@ def main(argv: list[str]) -> None:
     sock = socket.socket(fileno=socket_fd)
     status = mmap.mmap(status_fd, nthreads * STATUS.size)
     gc.freeze()  # what is imported by now is not looked at again; user code sets the rest
-    Child(sock, status, nthreads).serve()
-    sys.stdout.flush()
-    os._exit(0)
+    Child(sock, status, nthreads).watch()

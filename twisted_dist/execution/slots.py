@@ -19,6 +19,7 @@ from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 
 #: seconds after which a busy slot delivers what has gathered
 DELIVER_S: Final = 0.001
+_LOOK: Final = object()
 
 
 class SlotPool:
@@ -26,6 +27,7 @@ class SlotPool:
 
     Args:
         on_start: told slot, task id and attempt when a task begins; task id -1 when it ended.
+        lead: asked for a task by a slot that finds none, before it waits for one; may block.
     """
 
     def __init__(
@@ -34,11 +36,16 @@ class SlotPool:
         runner: TaskRunner,
         deliver: Callable[[list[Outcome]], None],
         on_start: Callable[[int, TaskId, int], None] | None = None,
+        lead: Callable[[], TaskSpec | None] | None = None,
     ) -> None:
         self._runner = runner
         self._deliver = deliver
         self._on_start = on_start
-        self._queue: SimpleQueue[TaskSpec | None] = SimpleQueue()
+        self._lead = lead
+        #: tasks; `_LOOK` sends a slot to `lead` again, None ends it
+        self._queue: SimpleQueue[TaskSpec | object | None] = SimpleQueue()
+        #: slots that wait for the queue
+        self._idle: set[int] = set()
         #: not begun yet; whoever pops a task owns it
         self._waiting: dict[TaskId, TaskSpec] = {}
         self._outcomes: list[Outcome] = []
@@ -49,6 +56,9 @@ class SlotPool:
             threading.Thread(target=self._work, args=(slot,), name=f"task-slot-{slot}", daemon=True)
             for slot in range(nthreads)
         ]
+
+    def start(self) -> None:
+        """Start the threads."""
         for each in self._threads:
             each.start()
 
@@ -57,11 +67,24 @@ class SlotPool:
         """Whether some task waits, runs, or has an outcome not delivered."""
         return bool(self._waiting or self._running or self._outcomes)
 
+    @property
+    def idle(self) -> bool:
+        """Whether some slot waits for the queue."""
+        return bool(self._idle)
+
     def put(self, specs: Iterable[TaskSpec]) -> None:
         """Queue tasks, in order."""
         for spec in specs:
             self._waiting[spec.task_id] = spec
             self._queue.put(spec)
+
+    def keep(self, spec: TaskSpec) -> None:
+        """Note a task that `lead` will return, as `put` does."""
+        self._waiting[spec.task_id] = spec
+
+    def look(self) -> None:
+        """Send an idle slot to `lead`."""
+        self._queue.put(_LOOK)
 
     def drop(self, ids: Iterable[TaskId]) -> list[TaskId]:
         """Take tasks back; returns those that had not begun, and now never will."""
@@ -82,14 +105,27 @@ class SlotPool:
         for each in self._threads:
             each.join(patience_s)
 
+    def _next(self, slot: int) -> TaskSpec | object | None:
+        """The next task: asked for where the queue is empty, or waited for."""
+        if self._lead is not None and self._queue.empty():
+            spec = self._lead()
+            if spec is not None:
+                return spec
+        self._idle.add(slot)
+        try:
+            return self._queue.get()
+        finally:
+            self._idle.discard(slot)
+
     def _work(self, slot: int) -> None:
-        queue, waiting, on_start = self._queue, self._waiting, self._on_start
+        """Run tasks in this thread, until told to end."""
+        waiting, on_start = self._waiting, self._on_start
         while True:
-            spec = queue.get()
+            spec = self._next(slot)
             if spec is None:
                 return
-            if waiting.pop(spec.task_id, None) is not spec:
-                continue  # dropped
+            if not isinstance(spec, TaskSpec) or waiting.pop(spec.task_id, None) is not spec:
+                continue  # told to look, or the task was dropped
             self._running.add(spec.task_id)
             if on_start is not None:
                 on_start(slot, spec.task_id, spec.attempt)

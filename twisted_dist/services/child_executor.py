@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
+from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
 from twisted_dist.wire.frames import FrameDecoder, frame
 from twisted_dist.wire.transports import write_now
 
@@ -269,7 +270,7 @@ class _Channel(Protocol):
     def __init__(self, owner: ChildExecutor, closed: Callable[[], None]) -> None:
         self._owner = owner
         self._closed = closed
-        self._decoder = FrameDecoder(child.MAX_CHANNEL_BYTES)
+        self._decoder = FrameDecoder(MAX_CHANNEL_BYTES)
 
     def dataReceived(self, data: bytes) -> None:
         """Hand on complete frames."""

@@ -55,6 +55,7 @@ class ThreadExecutor:
     def start(self) -> None:
         """Start the threads."""
         self._pool = SlotPool(self._nthreads, self._runner, self._deliver)
+        self._pool.start()
 
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Keep a pickled function; loaded when first needed."""
