@@ -38,8 +38,19 @@ class Channel:
             self._sock.sendall(_HEADER.pack(len(payload)) + payload)
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether `receive` has something to begin with, after *timeout_s* at most."""
+        """Whether `receive` has something to begin with, after *timeout_s* at most.
+
+        For the thread that receives.
+        """
         return bool(self._buffer) or bool(self._poll.poll(timeout_s * 1000))
+
+    def has_more(self) -> bool:
+        """Whether `receive` would have something at once; from any thread."""
+        if self._buffer:
+            return True
+        poll = select.poll()  # one of its own: no two threads may use the same
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def receive(self) -> list[Any] | None:
         """The next message; None at the end of the stream."""

@@ -84,7 +84,15 @@ class Child:
             RUN: self._run,
             DROP: self._drop,
         }
-        self._pool = SlotPool(nthreads, self._runner, self._deliver, self._note, self._lead)
+        self._pool = SlotPool(
+            nthreads,
+            self._runner,
+            self._deliver,
+            self._note,
+            self._lead,
+            self._channel.has_more,
+            _end_on_error,
+        )
 
     def _note(self, slot: int, task_id: int, attempt: int) -> None:
         STATUS.pack_into(self._status, slot * STATUS.size, task_id + 1, attempt)
@@ -94,13 +102,10 @@ class Child:
         if not self._reading.acquire(blocking=False):
             return None
         self._alarm.clear()
-        try:
-            while (first := self._first) is None:
-                while self._pool.unfinished and not self._channel.wait(TICK_S):
-                    self._pool.flush()
-                self._read(leads=True)
-        except BaseException:
-            _end_on_error()
+        while (first := self._first) is None:
+            while self._pool.unfinished and not self._channel.wait(TICK_S):
+                self._pool.flush()
+            self._read(leads=True)
         self._first = None
         self._reading.release()
         self._alarm.set(self._delay)  # not before: it may go off at once, and find us reading
@@ -147,12 +152,6 @@ class Child:
         self._send([DROPPED, self._pool.drop(ids)])
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
-        try:
-            self._deliver_all(outcomes)
-        except BaseException:
-            _end_on_error()
-
-    def _deliver_all(self, outcomes: list[Outcome]) -> None:
         if len(outcomes) == 1:
             self._deliver_piece(outcomes)
             return

@@ -28,6 +28,8 @@ class SlotPool:
     Args:
         on_start: told slot, task id and attempt when a task begins; task id -1 when it ended.
         lead: asked for a task by a slot that finds none, before it waits for one; may block.
+        more: whether `lead` would find one at once; outcomes gather while it does.
+        on_error: called when one of these, or *deliver*, has raised: a slot is lost then.
     """
 
     def __init__(
@@ -37,11 +39,15 @@ class SlotPool:
         deliver: Callable[[list[Outcome]], None],
         on_start: Callable[[int, TaskId, int], None] | None = None,
         lead: Callable[[], TaskSpec | None] | None = None,
+        more: Callable[[], bool] = lambda: False,
+        on_error: Callable[[], object] | None = None,
     ) -> None:
         self._runner = runner
         self._deliver = deliver
         self._on_start = on_start
         self._lead = lead
+        self._more = more
+        self._on_error = on_error
         #: tasks; `_LOOK` sends a slot to `lead` again, None ends it
         self._queue: SimpleQueue[TaskSpec | object | None] = SimpleQueue()
         #: slots that wait for the queue
@@ -119,6 +125,14 @@ class SlotPool:
 
     def _work(self, slot: int) -> None:
         """Run tasks in this thread, until told to end."""
+        try:
+            self._work_on(slot)
+        except BaseException:
+            if self._on_error is None:
+                raise
+            self._on_error()
+
+    def _work_on(self, slot: int) -> None:
         waiting, on_start = self._waiting, self._on_start
         while True:
             spec = self._next(slot)
@@ -136,7 +150,7 @@ class SlotPool:
                 self._outcomes.append(outcome)
             self._running.discard(spec.task_id)
             now = perf_counter()
-            if not waiting or now - self._delivered_at > DELIVER_S:
+            if now - self._delivered_at > DELIVER_S or not (waiting or self._more()):
                 self._delivered_at = now
                 self.flush()
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
