@@ -16,11 +16,13 @@ setup(
     packages=[*find_packages(include=["twisted_dist", "twisted_dist.*"]), "twisted.plugins"],
     package_data={"twisted_dist": ["py.typed"]},
     install_requires=[
-        "twisted>=24.7",
+        "twisted[tls]>=24.7",
         "msgpack>=1.0",
         "cloudpickle>=3.0",
         "psutil>=5.9",
         "attrs>=23.1",
+        "cryptography>=42",
+        "pyopenssl>=24.3",
     ],
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy"],
@@ -32,6 +34,7 @@ setup(
         "console_scripts": [
             "dscheduler = twisted_dist.cli.main:dscheduler",
             "dworker = twisted_dist.cli.main:dworker",
+            "daccess = twisted_dist.cli.main:daccess",
         ]
     },
 )

@@ -7,6 +7,7 @@ The tree::
     ├── ConnectionClosedError   it was reached and then went away
     ├── ProtocolError           bytes that are not our protocol, or over a bound
     ├── RefusedError            the other side understood and said no
+    ├── AccessError             no credential for it here, or it is not who it should be
     ├── UsageProblem            the call cannot mean anything; nothing was sent
     ├── TaskError               a task ended without a value and without an exception of its own
     │   ├── TaskKilledError     its process died while it ran
@@ -24,6 +25,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 
 __all__ = [
+    "AccessError",
     "CancelledError",
     "ConnectError",
     "ConnectionClosedError",
@@ -59,6 +61,13 @@ class ProtocolError(TwistedDistError):
 
 class RefusedError(TwistedDistError):
     """The peer understood the request and refused it; the message says why."""
+
+
+class AccessError(TwistedDistError):
+    """There is no usable credential here, or the other side is not the one it is for.
+
+    Nothing of the application was sent.
+    """
 
 
 class UsageProblem(TwistedDistError, ValueError):  # noqa: N818 - the contract's name

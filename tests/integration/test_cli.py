@@ -62,7 +62,9 @@ def test_scheduler_ends_cleanly(start, end):
         assert client.submit(abs, -3).result(20) == 3
         end(scheduler, address)
         assert scheduler.wait() == 0
-    assert scheduler.output() == [f"Start scheduler at {address}"]
+    first, join = scheduler.output()
+    assert first == f"Start scheduler at {address}"
+    assert join.startswith(f"To join from elsewhere:     daccess make worker {address} ")
     host, port = address.split(":")
     assert (
         start("dscheduler", "--host", host, "--port", port).address("^Start scheduler at")

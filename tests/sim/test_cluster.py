@@ -119,7 +119,7 @@ def test_worker_before_scheduler():
     registered = cluster.add_worker()
     cluster.net.run(lambda: cluster.net.clock.seconds() > 20)
     assert not registered.called
-    scheduler = Scheduler(reactor=cluster.net.hosts["10.0.0.1"], host="10.0.0.1")
+    scheduler = Scheduler(reactor=cluster.net.hosts["10.0.0.1"], host="10.0.0.1", insecure=True)
     cluster.scheduler = scheduler
     cluster.wait(scheduler.start(8786))
     assert cluster.wait(registered, 10) == next(iter(cluster.workers.values())).address

@@ -78,7 +78,9 @@ class SimWorker(Worker):
 
     def __init__(self, reactor, nthreads, random):
         self._random = random
-        super().__init__(SCHEDULER, reactor=reactor, host=reactor.ip, nthreads=nthreads)
+        super().__init__(
+            SCHEDULER, reactor=reactor, host=reactor.ip, nthreads=nthreads, insecure=True
+        )
 
     def _make_executor(self):
         return SimExecutor(self.reactor, self.nthreads, self._random)
@@ -94,7 +96,9 @@ class SimCluster:
     def __init__(self, seed, checked=False):
         self.random = Random(seed)
         self.net = SimNet(self.random.random())
-        self.scheduler = Scheduler(reactor=self.net.host("10.0.0.1"), host="10.0.0.1")
+        self.scheduler = Scheduler(
+            reactor=self.net.host("10.0.0.1"), host="10.0.0.1", insecure=True
+        )
         self.workers = {}
         self._made = 0
         if checked:
@@ -140,7 +144,7 @@ class SimCluster:
         """A connected client on a host of its own."""
         self._made += 1
         host = self.net.host(f"10.2.{self._made >> 8}.{self._made & 255}")
-        return self.wait(AsyncClient(SCHEDULER, reactor=host).start())
+        return self.wait(AsyncClient(SCHEDULER, reactor=host, insecure=True).start())
 
     def stop(self):
         """Stop everything politely; no call of anybody may be left."""

@@ -7,10 +7,12 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols import amp
 from twisted.test.iosim import connect, makeFakeClient, makeFakeServer
 
+from twisted_dist.access.roles import MAY_LOOK, MAY_MOVE_DATA, MAY_TERMINATE
 from twisted_dist.errors import ConnectError, RefusedError
 from twisted_dist.wire import commands
-from twisted_dist.wire.control import HELLO_DEADLINE_S, ControlFactory
+from twisted_dist.wire.control import HELLO_DEADLINE_S, ControlFactory, Responder
 from twisted_dist.wire.dial import Dialled
+from twisted_dist.wire.membership import Insecure
 
 STATE = {"state": [{"n": n, "name": "x" * 100} for n in range(3000)]}
 
@@ -39,14 +41,15 @@ class Network:
     def __init__(self):
         self.clock = task.Clock()
         responders = {
-            commands.Ping: lambda proto: {"result": "pong"},
-            commands.Identity: lambda proto: {"result": STATE},
-            commands.OpenData: lambda proto, name: Greeting(),
-            commands.Terminate: self._refuse,
+            commands.Ping: Responder(lambda proto: {"result": "pong"}, MAY_LOOK),
+            commands.Identity: Responder(lambda proto: {"result": STATE}, MAY_LOOK),
+            commands.OpenData: Responder(lambda proto, name: Greeting(), MAY_MOVE_DATA),
+            commands.Terminate: Responder(self._refuse, MAY_TERMINATE),
         }
-        self.factory = ControlFactory("worker", responders, self.clock)
+        self.authority = Insecure()
+        self.factory = ControlFactory("worker", responders, self.clock, self.authority)
         self.server = self.factory.buildProtocol(None)
-        self.client = Dialled(self.clock)
+        self.client = Dialled(self.clock, tls=False)
         self._pump = connect(
             self.server,
             makeFakeServer(self.server),
@@ -145,7 +148,7 @@ def test_answer_is_bounded(net):
 def test_silent_connection_is_ended():
     """Who says nothing for the deadline is disconnected."""
     clock = task.Clock()
-    factory = ControlFactory("worker", {}, clock)
+    factory = ControlFactory("worker", {}, clock, Insecure())
     protocol = factory.buildProtocol(None)
     transport = StringTransport()
     protocol.makeConnection(transport)
@@ -158,7 +161,7 @@ def test_silent_connection_is_ended():
 @pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02" * 99, b"\xff" * 9])
 def test_other_protocols_are_ended(junk):
     """Bytes of another protocol end that connection only."""
-    factory = ControlFactory("worker", {}, task.Clock())
+    factory = ControlFactory("worker", {}, task.Clock(), Insecure())
     protocol = factory.buildProtocol(None)
     transport = StringTransport()
     protocol.makeConnection(transport)

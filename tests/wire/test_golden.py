@@ -9,9 +9,11 @@ import pytest
 from twisted_dist.wire import schema
 
 D = b"\x01" * 4
+PIN = b"\x02" * 32
 
 GOLDEN = {
     "welcome": ((7, {"scheduler": "h:1"}), "93010781a97363686564756c6572a3683a31"),
+    "keys": (({PIN: "worker"},), "920281c420" + PIN.hex() + "a6776f726b6572"),
     "function": ((D, "f", b"p"), "940ac40401010101a166c40170"),
     "submit": (
         (1, D, [b"c"], [[2]], ["w"], True, "k", 3, -1),

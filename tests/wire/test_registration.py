@@ -12,7 +12,7 @@ from twisted_dist.services.scheduler import Scheduler
 @pytest.fixture
 def scheduler():
     """One that listens nowhere."""
-    return Scheduler(reactor=task.Clock(), host="127.0.0.1")
+    return Scheduler(reactor=task.Clock(), host="127.0.0.1", insecure=True)
 
 
 def register(scheduler, address, name):

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -18,14 +18,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_dist.errors import ConnectError
+from twisted_dist.errors import AccessError, ConnectError
 
-#: connections that may wait to be accepted: hundreds of workers start at once
-BACKLOG = 1024
+T = TypeVar("T")
 
 
 def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
-    """A listening socket, or the end of the program with one line that says why.
+    """A bound socket, or the end of the program with one line that says why.
 
     Here and not at start: twistd would have gone to the background by then.
     """
@@ -34,7 +33,6 @@ def bind(program: str, host: str | None, port: int, option: str) -> socket.socke
     sock.setblocking(False)
     try:
         sock.bind((host or "", port))
-        sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
         where = f"{host}:{port}" if host else f"port {port}"
@@ -43,6 +41,24 @@ def bind(program: str, host: str | None, port: int, option: str) -> socket.socke
             f"{program}: cannot listen on {where}: {why}; try another {option} or --host"
         ) from None
     return sock
+
+
+def checked_access(program: str, check: Callable[[], T]) -> T:
+    """What *check* gives, or the end of the program with one line that says why."""
+    try:
+        return check()
+    except AccessError as problem:
+        raise SystemExit(f"{program}: {problem}") from None
+
+
+def warn_insecure(program: str) -> None:
+    """Say loudly what ``--insecure`` means, on standard error and so in the log too."""
+    line = (
+        f"{program}: INSECURE: no TLS and no credentials; whoever reaches this port can run code "
+        "as this user. Leave --insecure out to close it."
+    )
+    if sys.__stderr__ is not None:
+        print(line, file=sys.__stderr__, flush=True)
 
 
 def tune_collector() -> None:

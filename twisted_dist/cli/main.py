@@ -40,3 +40,10 @@ def dscheduler() -> int:
 def dworker() -> int:
     """Entry point of ``dworker``."""
     return _run("twisted_dist.cli.worker")
+
+
+def daccess() -> int:
+    """Entry point of ``daccess``."""
+    from twisted_dist.cli.access import main
+
+    return main()

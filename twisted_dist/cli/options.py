@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 from twisted.python import usage
 
+from twisted_dist.address import MAX_PORT
 from twisted_dist.version import VERSION
-from twisted_dist.wire.dial import MAX_PORT
 
 #: exit status for a command line that cannot be meant (as of getopt's and argparse's users)
 EXIT_USAGE = 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.python import usage
 
-from twisted_dist.cli.daemon import Daemon, bind, tune_collector
+from twisted_dist.address import parse_address
+from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
 from twisted_dist.cli.options import DaemonOptions, port_number, positive
 from twisted_dist.errors import UsageProblem
-from twisted_dist.wire.dial import parse_address
+
+if TYPE_CHECKING:
+    from twisted_dist.access.access import Access
 
 
 class Options(DaemonOptions):
@@ -20,7 +23,9 @@ class Options(DaemonOptions):
     longdesc = (
         "Runs tasks for the scheduler at HOST:PORT, which need not be there yet: the worker "
         "waits for it. Tasks run in a child process that this one, the nanny, watches and "
-        "starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4"
+        "starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4  "
+        "On the scheduler's machine, or with its home directory, nothing more is needed; elsewhere "
+        "give an access file that was made there:  daccess make worker 192.168.0.1:8786"
     )
     optParameters: ClassVar = [
         [
@@ -32,9 +37,17 @@ class Options(DaemonOptions):
         ["worker-port", None, 0, "Port for data (default: any free one)", port_number],
         ["nthreads", None, None, "Tasks at a time (default: cores divided by nprocs)", positive],
         ["nprocs", None, 1, "Workers to start", positive],
+        [
+            "access-file",
+            None,
+            None,
+            "File made by daccess that lets this worker in (default: $TWISTED_DIST_ACCESS, or what "
+            "the scheduler left in $TWISTED_DIST_HOME)",
+        ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
     optFlags: ClassVar = [
+        ["insecure", None, "The scheduler has --insecure: no TLS, no credentials"],
         ["no-nanny", None, "Run tasks in threads of this process, not in a supervised child"],
         ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
     ]
@@ -57,6 +70,16 @@ class Options(DaemonOptions):
                     raise usage.UsageError(
                         f"--{option} is for one worker, and --nprocs asks for {self['nprocs']}"
                     )
+        if self["insecure"] and self["access-file"]:
+            raise usage.UsageError("--insecure needs no --access-file: give one of them")
+
+
+def _access(file: str | None) -> Access | None:
+    """The access that was given by a file or in the environment; None where neither was."""
+    from twisted_dist.access.find import load_access, take_from_environment
+
+    given = take_from_environment()
+    return given if file is None else load_access(file)
 
 
 def makeService(options: Options) -> Any:
@@ -67,6 +90,12 @@ def makeService(options: Options) -> Any:
 
     from twisted_dist.services.worker import Nanny, Worker
 
+    insecure = bool(options["insecure"])
+    access = None
+    if insecure:
+        warn_insecure(options.program)
+    else:
+        access = checked_access(options.program, lambda: _access(options["access-file"]))
     make = Worker if options["no-nanny"] else Nanny
     nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])
     workers = []
@@ -74,7 +103,12 @@ def makeService(options: Options) -> Any:
         port = options["worker-port"]
         listening = bind(options.program, options["host"], port, "--worker-port")
         worker = make(
-            options["scheduler"], nthreads=nthreads, name=options["name"], host=options["host"]
+            options["scheduler"],
+            nthreads=nthreads,
+            name=options["name"],
+            host=options["host"],
+            access=access,
+            insecure=insecure,
         )
         worker.adopt(listening)
         workers.append(worker)

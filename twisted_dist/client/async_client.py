@@ -7,9 +7,10 @@ from typing import Any
 
 from twisted.internet import defer
 
+from twisted_dist.access.find import GivenAccess
 from twisted_dist.client import operations as op
 from twisted_dist.client.future import BaseFuture, Record
-from twisted_dist.client.session import Session
+from twisted_dist.client.session import Session, as_client
 from twisted_dist.execution.payloads import load_value
 
 
@@ -65,22 +66,30 @@ class AsyncClient:
         reactor: the reactor to live in; the installed one by default.
         timeout: seconds to wait for a scheduler that is not there yet.
         name: shown by the scheduler.
+        access: as of `Client`.
+        insecure: as of `Client`.
 
     ``await client.start()`` first and ``await client.close()`` last. `submit` and `map`
     return futures at once; everything else gives Deferreds.
     """
 
     def __init__(
-        self, address: str, reactor: Any = None, timeout: float = 10.0, name: str = ""
+        self,
+        address: str,
+        reactor: Any = None,
+        timeout: float = 10.0,
+        name: str = "",
+        access: GivenAccess = None,
+        insecure: bool = False,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.address = address
         self.timeout = timeout
-        self.session = Session(reactor, address, name)
+        self.session = Session(reactor, address, name, as_client(access, insecure))
 
     def start(self) -> defer.Deferred[AsyncClient]:
-        """Connect; fires with this client, fails with ConnectError."""
+        """Connect; fires with this client, fails as `Client` raises."""
 
         async def connect() -> AsyncClient:
             await self.session.connect(self.timeout)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from twisted_dist.access.find import GivenAccess
 from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
 from twisted_dist.client.future import Future
-from twisted_dist.client.session import Session
+from twisted_dist.client.session import Session, as_client
 from twisted_dist.errors import TwistedDistError
 
 
@@ -21,12 +22,24 @@ class Client:
             that ends with this client.
         timeout: seconds to wait for a scheduler that is not there yet.
         name: shown by the scheduler.
+        access: an `Access`, the path of an access file, or a join string; by default looked
+            for in ``TWISTED_DIST_ACCESS`` and in the user's home.
+        insecure: the scheduler was started with ``--insecure``: no TLS, no credentials.
 
     Raises:
         ConnectError: nothing answered in time.
+        AccessError: there is no access for that scheduler here.
+        RefusedError: it does not let this access in, or not as a client.
     """
 
-    def __init__(self, address: str | None = None, timeout: float = 10.0, name: str = "") -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        timeout: float = 10.0,
+        name: str = "",
+        access: GivenAccess = None,
+        insecure: bool = False,
+    ) -> None:
         self.cluster: Any = None
         self._session: Session | None = None
         if address is None:
@@ -36,7 +49,7 @@ class Client:
             address = self.cluster.scheduler_address
         self.address = address
         self._thread = acquire_shared()
-        session = Session(self._thread.reactor, address, name)
+        session = Session(self._thread.reactor, address, name, as_client(access, insecure))
         try:
             self._thread.call(session.connect, timeout)
         except BaseException:

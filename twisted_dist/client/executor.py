@@ -9,6 +9,7 @@ from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future as StandardFuture
 from typing import Any, TypeVar
 
+from twisted_dist.access.find import GivenAccess
 from twisted_dist.client.client import Client
 from twisted_dist.client.future import Future
 
@@ -37,17 +38,26 @@ class Executor(StandardExecutor):
         address: the scheduler's ``host:port``; nothing starts an embedded `LocalCluster`.
         timeout: seconds to wait for a scheduler that is not there yet.
         name: shown by the scheduler.
+        access: as of `Client`.
+        insecure: as of `Client`.
 
     `submit`, `map` and `shutdown` behave as the standard library says, with its own
     `Future` class, so that `concurrent.futures.wait` and `asyncio.wrap_future` work. Here a
     future counts as pending until its result is known, so it can be cancelled till then.
 
     Raises:
-        ConnectError: nothing answered in time.
+        ConnectError, AccessError, RefusedError: as of `Client`.
     """
 
-    def __init__(self, address: str | None = None, timeout: float = 10.0, name: str = "") -> None:
-        self.client = Client(address, timeout=timeout, name=name)
+    def __init__(
+        self,
+        address: str | None = None,
+        timeout: float = 10.0,
+        name: str = "",
+        access: GivenAccess = None,
+        insecure: bool = False,
+    ) -> None:
+        self.client = Client(address, timeout, name, access, insecure)
         self._lock = threading.Lock()
         #: pending futures are kept alive: what was submitted runs, held or not
         self._pending: set[_NetworkFuture] = set()

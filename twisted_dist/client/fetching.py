@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted_dist.aliases import TaskId
 from twisted_dist.client.future import Record
 from twisted_dist.errors import ConnectError, ConnectionClosedError
-from twisted_dist.wire.dial import DataPool
+from twisted_dist.wire.pool import DataPool
 
 #: rounds of asking where results are; between them a lost one may be computed again
 ATTEMPTS: Final = 5

@@ -130,7 +130,8 @@ async def wait_done(session: Session, records: Sequence[Record]) -> None:
 
 
 async def shutdown(session: Session) -> None:
-    """End every worker, then the scheduler."""
-    addresses = list(await session.query("nthreads"))
-    for address in (*addresses, session.address):
-        await terminate(session.reactor, address)
+    """End every worker, then the scheduler. RefusedError unless this client is an admin's."""
+    for address in list(await session.query("nthreads")):
+        await terminate(session.reactor, address, session.membership.to_worker())
+    entry = session.membership.to_scheduler(session.address)
+    await terminate(session.reactor, session.address, entry)

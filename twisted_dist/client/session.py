@@ -15,36 +15,45 @@ from typing import Any, Final, NamedTuple, cast
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from twisted_dist.access.find import GivenAccess
+from twisted_dist.access.roles import ADMIN, SUBMIT
 from twisted_dist.aliases import CLIENT_SHIFT, TaskId
 from twisted_dist.client.fetching import Fetcher
 from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING, Countdown, Record
 from twisted_dist.client.pickling import CallPickler, FunctionTable, function_name
+from twisted_dist.client.questions import Questions
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError
 from twisted_dist.execution.payloads import dump_value, load_value, value_nbytes
 from twisted_dist.wire import commands, schema
-from twisted_dist.wire.dial import DataPool, dial
+from twisted_dist.wire.entering import enter
 from twisted_dist.wire.frames import TARGET_BYTES
+from twisted_dist.wire.membership import Membership
+from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds that released ids may gather before they are told, and how many: a message for
 #: each would be a third of a small task's cost
 RELEASE_DELAY_S: Final = 0.05
 RELEASE_AT_ONCE: Final = 10_000
-#: seconds until the scheduler must have answered a question: as long as a worker's lease
-ANSWER_S: Final = 60.0
 RETRY_S: Final = 0.1
 #: seconds that an answer may take at least, however little of the timeout is left
 LEAST_ANSWER_S: Final = 0.05
 
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
+    schema.KEYS.number,
     schema.FINISHED.number,
     schema.ERRED.number,
     schema.LOCATED.number,
     schema.ANSWER.number,
 )
 _STATUS: Final = {kinds.CANCELLED: CANCELLED, kinds.DATA_LOST: LOST, "connection": LOST}
+
+
+def as_client(access: GivenAccess, insecure: bool) -> Membership:
+    """What a client enters with: an admin's credential if it has one, a submitter's else."""
+    return Membership(access, insecure, (ADMIN, SUBMIT))
 
 
 class Ids(NamedTuple):
@@ -58,8 +67,9 @@ class Session:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, address: str, name: str) -> None:
+    def __init__(self, reactor: Any, address: str, name: str, membership: Membership) -> None:
         self.reactor = reactor
+        self.membership = membership
         self.address = address
         self.name = name
         self.records: dict[TaskId, Record] = {}
@@ -75,23 +85,28 @@ class Session:
             lambda digest, name, blob: self._send(schema.FUNCTION.pack(digest, name, blob))
         )
         self._calls = CallPickler()
-        self._requests: dict[int, defer.Deferred[Any]] = {}
-        self._request = 0
+        self._questions = Questions(reactor, address, self._send)
         self._releasing: Any = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
         self._ended: list[defer.Deferred[None]] = []
-        self.data = DataPool(reactor, name)
+        self.data = DataPool(reactor, name, membership)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
 
     # -- life, in the reactor's thread
 
     async def connect(self, timeout_s: float) -> None:
-        """Dial until the scheduler is there, *timeout_s* seconds at most."""
+        """Dial until the scheduler is there, *timeout_s* seconds at most.
+
+        Raises:
+            ConnectError: it is not, in time.
+            AccessError: it is, and there is no access for it here, or it is another's.
+            RefusedError: it says no.
+        """
         deadline = self.reactor.seconds() + timeout_s
         while True:
             left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
             try:
-                proto = await dial(self.reactor, self.address, "client", left)
+                proto = await enter(self.reactor, self.address, "client", self.membership, left)
                 break
             except ConnectError:
                 if self.reactor.seconds() + RETRY_S >= deadline:
@@ -134,9 +149,7 @@ class Session:
         self._ended.clear()
 
     def _fail_all(self, text: str) -> None:
-        requests, self._requests = self._requests, {}
-        for each in requests.values():
-            each.errback(ConnectionClosedError(text))
+        self._questions.fail_all(text)
         for record in list(self.records.values()):
             if record.status is PENDING:
                 self._finish(record, LOST, ("connection", b"", text))
@@ -293,23 +306,17 @@ class Session:
                 if record is not None:
                     self._finish(record, _STATUS.get(error[0], ERROR), tuple(error))
         elif number == schema.LOCATED.number:
-            self._answered(fields["request"], fields["sources"])
+            self._questions.answered(fields["request"], fields["sources"])
         elif number == schema.ANSWER.number:
             error = fields["error"]
-            self._answered(fields["request"], RefusedError(error) if error else fields["result"])
+            result = RefusedError(error) if error else fields["result"]
+            self._questions.answered(fields["request"], result)
+        elif number == schema.KEYS.number:
+            self.membership.learn(fields["keys"])
         else:
             self._index = fields["index"]
             self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
             self._welcome.callback(None)
-
-    def _answered(self, request: int, result: Any) -> None:
-        answer = self._requests.pop(request, None)
-        if answer is None:
-            return
-        if isinstance(result, Exception):
-            answer.errback(result)
-        else:
-            answer.callback(result)
 
     def _finish(self, record: Record, status: str, error: Any) -> None:
         if record.status is not PENDING and status is FINISHED:
@@ -379,19 +386,7 @@ class Session:
 
     async def query(self, what: str, arguments: Any = None) -> Any:
         """One of the scheduler's views; in the reactor's thread."""
-        return await self._ask(schema.QUERY, what, arguments)
+        return await self._questions.ask(schema.QUERY, what, arguments)
 
     async def _locate(self, ids: list[TaskId]) -> list[tuple[str, list[TaskId]]]:
-        return cast("list[tuple[str, list[TaskId]]]", await self._ask(schema.LOCATE, ids))
-
-    async def _ask(self, message: schema.Message, *fields: Any) -> Any:
-        self._request += 1
-        answer: defer.Deferred[Any] = defer.Deferred()
-        self._requests[self._request] = answer
-        self._send(message.pack(self._request, *fields))
-        try:
-            return await answer.addTimeout(ANSWER_S, self.reactor)
-        except defer.TimeoutError:
-            raise ConnectionClosedError(
-                f"the scheduler at {self.address} did not answer within {ANSWER_S:.0f} s"
-            ) from None
+        return cast("list[tuple[str, list[TaskId]]]", await self._questions.ask(schema.LOCATE, ids))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -13,9 +12,14 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_dist.access.roles import MAY_LOOK, MAY_TERMINATE
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
-from twisted_dist.wire.control import ControlFactory
+from twisted_dist.wire.control import ControlFactory, Door, Responder
+from twisted_dist.wire.membership import Authority
+
+#: connections that may wait to be accepted: hundreds of workers start at once
+BACKLOG: Final = 1024
 
 
 def running_reactor(reactor: Any, loop: Any) -> Any:
@@ -61,22 +65,24 @@ class ListeningService(Service):
     log = Logger()
     kind = "service"
 
-    def __init__(self, reactor: Any, host: str | None) -> None:
+    def __init__(self, reactor: Any, host: str | None, authority: Authority) -> None:
         self.reactor = reactor
         self.host = host
         self.address = ""
         self.done: defer.Deferred[None] = defer.Deferred()
         self._port: Any = None
         self._socket: socket.socket | None = None
-        self._factory = ControlFactory(self.kind, self.responders(), reactor)
+        self._factory = ControlFactory(self.kind, self.responders(), reactor, authority)
         self._stopping: defer.Deferred[None] | None = None
 
-    def responders(self) -> dict[type, Callable[..., Any]]:
-        """Commands that this daemon answers."""
+    def responders(self) -> dict[type, Responder]:
+        """Commands that this daemon answers, and to whom."""
         return {
-            commands.Identity: lambda proto: {"result": self.identity()},
-            commands.Ping: lambda proto: {"result": "pong"},
-            commands.Terminate: lambda proto: {"result": self._terminate()},
+            commands.Identity: Responder(lambda proto: {"result": self.identity()}, MAY_LOOK),
+            commands.Ping: Responder(lambda proto: {"result": "pong"}, MAY_LOOK),
+            commands.Terminate: Responder(
+                lambda proto: {"result": self._terminate()}, MAY_TERMINATE
+            ),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -89,20 +95,26 @@ class ListeningService(Service):
             "version": VERSION,
         }
 
-    def adopt(self, listening: socket.socket) -> None:
+    def adopt(self, bound: socket.socket) -> None:
         """Use a socket that is bound already instead of binding one at start."""
-        self._socket = listening
+        self._socket = bound
+
+    def bound_port(self, port: int) -> int:
+        """The port that listening will take, as far as it is known before; 0 for any."""
+        return int(self._socket.getsockname()[1]) if self._socket is not None else port
 
     async def start_listening(self, port: int) -> int:
         """Listen; returns the port taken. Raises CannotListenError."""
+        door = Door(self._factory)
         if self._socket is not None:
             sock, self._socket = self._socket, None
-            self._port = self.reactor.adoptStreamPort(sock.fileno(), socket.AF_INET, self._factory)
+            sock.listen(BACKLOG)
+            self._port = self.reactor.adoptStreamPort(sock.fileno(), socket.AF_INET, door)
             sock.close()
         else:
             interface = self.host or ""
-            endpoint = TCP4ServerEndpoint(self.reactor, port, interface=interface)
-            self._port = await endpoint.listen(self._factory)
+            endpoint = TCP4ServerEndpoint(self.reactor, port, BACKLOG, interface)
+            self._port = await endpoint.listen(door)
         return int(self._port.getHost().port)
 
     def _terminate(self) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer
 
+from twisted_dist.access.home import Home
+from twisted_dist.access.roles import MAY_LOOK, MAY_SUBMIT, MAY_WORK
+from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.scheduler import LEASE_S, SchedulerCore
 from twisted_dist.errors import RefusedError
+from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
-from twisted_dist.wire.dial import DEFAULT_PORT
+from twisted_dist.wire.control import Responder
+from twisted_dist.wire.membership import Insecure
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
 
 
@@ -28,6 +33,8 @@ class Scheduler(ListeningService):
         host: address to listen on and to be known by; by default every interface, known
             by the address that other hosts reach.
         lease_s: seconds without a heartbeat until a worker is given up.
+        home: directory of the files that say who may enter; the user's by default.
+        insecure: no TLS, and everything is allowed to whoever comes.
 
     Several may live in one process. As an `IService` it starts on *port*.
     """
@@ -41,8 +48,14 @@ class Scheduler(ListeningService):
         host: str | None = None,
         port: int = DEFAULT_PORT,
         lease_s: float = LEASE_S,
+        home: Path | None = None,
+        insecure: bool = False,
     ) -> None:
-        super().__init__(running_reactor(reactor, loop), host)
+        chosen = running_reactor(reactor, loop)
+        self._authority = (
+            None if insecure else NetworkAuthority(Home(home), chosen, self._keys_changed)
+        )
+        super().__init__(chosen, host, self._authority or Insecure())
         self.port = port
         self.core = SchedulerCore(lease_s)
         self._numbers = count(1)
@@ -59,17 +72,27 @@ class Scheduler(ListeningService):
     def start(self, port: int | None = None) -> defer.Deferred[str]:
         """Listen; fires with the address, ``ip:port``. Port 0 takes any free one.
 
-        Fails with `twisted.internet.error.CannotListenError` where the port is taken.
+        Fails with `twisted.internet.error.CannotListenError` where the port is taken, and
+        with AccessError where the files that say who may enter cannot be read or written.
         """
         return defer.Deferred.fromCoroutine(self._start(self.port if port is None else port))
 
     async def _start(self, port: int) -> str:
+        host = self.host or reachable_host()
+        known = self.bound_port(port)
+        if self._authority is not None and known:
+            # before anybody can come: who finds somebody here finds the access too
+            self._authority.open(f"{host}:{known}", passing=not port)
         taken = await self.start_listening(port)
-        self.address = f"{self.host or reachable_host()}:{taken}"
+        self.address = f"{host}:{taken}"
+        if self._authority is not None and not known:
+            self._authority.open(self.address, passing=True)
         return self.address
 
     async def stop_work(self) -> None:
         """Forget the timer; connections are ended by the caller."""
+        if self._authority is not None:
+            self._authority.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -86,13 +109,15 @@ class Scheduler(ListeningService):
 
     # -- control
 
-    def responders(self) -> dict[type, Callable[..., Any]]:
+    def responders(self) -> dict[type, Responder]:
         """Adds registration and the views to what every daemon answers."""
         return {
             **super().responders(),
-            commands.RegisterWorker: self._register_worker,
-            commands.RegisterClient: self._register_client,
-            commands.Query: lambda proto, what, arguments: {"result": self.query(what, arguments)},
+            commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
+            commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
+            commands.Query: Responder(
+                lambda proto, what, arguments: {"result": self.query(what, arguments)}, MAY_LOOK
+            ),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -124,7 +149,7 @@ class Scheduler(ListeningService):
         number = next(self._numbers)
         end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
         self._workers[number] = end
-        end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
+        self._welcome(end)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads))
         return end.protocol
 
@@ -132,9 +157,24 @@ class Scheduler(ListeningService):
         number = next(self._numbers)
         end = ClientEnd(number, self._take, self.query, self._client_gone, self._flush)
         self._clients[number] = end
-        end.send(schema.WELCOME.pack(number, {"scheduler": self.address}))
+        self._welcome(end)
         self.stimulate(s.ClientJoined(number, name))
         return end.protocol
+
+    def _welcome(self, end: WorkerEnd | ClientEnd) -> None:
+        if self._authority is not None:
+            end.send(schema.KEYS.pack(self._authority.keys()))
+        end.send(schema.WELCOME.pack(end.number, {"scheduler": self.address}))
+
+    def _keys_changed(self) -> None:
+        """Credentials were given, revoked or have expired: whoever they were, all are told."""
+        assert self._authority is not None
+        self._factory.end_unwelcome()
+        keys = schema.KEYS.pack(self._authority.keys())
+        ends: list[WorkerEnd | ClientEnd] = [*self._workers.values(), *self._clients.values()]
+        for end in ends:
+            end.send(keys)
+            end.protocol.flush()
 
     def _worker_gone(self, number: int, reason: str) -> None:
         del self._workers[number]

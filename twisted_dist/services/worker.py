@@ -9,17 +9,24 @@ import psutil
 from twisted.internet import defer, task
 from twisted.python.failure import Failure
 
+from twisted_dist.access.find import GivenAccess
+from twisted_dist.access.roles import ADMIN, MAY_MOVE_DATA, WORKER
+from twisted_dist.address import parse_address
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
-from twisted_dist.errors import ConnectError, RefusedError
+from twisted_dist.errors import AccessError, ConnectError, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.wire import commands, schema
+from twisted_dist.wire.control import Responder
 from twisted_dist.wire.data import DataProtocol
-from twisted_dist.wire.dial import DIAL_S, DataPool, Dialled, dial, parse_address
+from twisted_dist.wire.dial import DIAL_S, Dialled
+from twisted_dist.wire.entering import enter
+from twisted_dist.wire.membership import Membership
+from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds between heartbeats; a twelfth of the lease
@@ -30,6 +37,7 @@ MOST_RETRY_S: Final = 5.0
 
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
+    schema.KEYS.number,
     schema.GIVE_FUNCTION.number,
     schema.TASKS.number,
     schema.FORGET.number,
@@ -57,6 +65,9 @@ class Worker(ListeningService):
         name: an alias that ``workers=`` understands; must be unique.
         host: address to listen on and to be known by; by default the one from which the
             scheduler is reached.
+        access: an `Access`, the path of an access file, or a join string; by default looked
+            for in the environment and in the user's home.
+        insecure: the scheduler is so too: no TLS, and everything is allowed to whoever comes.
 
     Use `Nanny` where the code is not trusted to leave its process alone.
     """
@@ -73,8 +84,11 @@ class Worker(ListeningService):
         name: str = "",
         host: str | None = None,
         port: int = 0,
+        access: GivenAccess = None,
+        insecure: bool = False,
     ) -> None:
-        super().__init__(running_reactor(reactor, loop), host)
+        self._membership = Membership(access, insecure, (WORKER, ADMIN))
+        super().__init__(running_reactor(reactor, loop), host, self._membership)
         self.scheduler = f"{scheduler}:{scheduler_port}" if scheduler_port else scheduler
         parse_address(self.scheduler)
         self.nthreads = nthreads or psutil.cpu_count() or 1
@@ -86,7 +100,7 @@ class Worker(ListeningService):
         self._stream: StreamProtocol | None = None
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._stimulate
-        self._pool = DataPool(self.reactor, name or "worker")
+        self._pool = DataPool(self.reactor, name or "worker", self._membership)
         self._beat = task.LoopingCall(self._heartbeat)
         self._beat.clock = self.reactor
         self._dialling: defer.Deferred[None] | None = None
@@ -101,7 +115,8 @@ class Worker(ListeningService):
         """Listen and register; fires with the address once the scheduler accepted it.
 
         A scheduler that is not there yet is waited for. Fails with CannotListenError
-        where the port is taken, and with RefusedError where the scheduler says no.
+        where the port is taken, with RefusedError where the scheduler says no, and with
+        AccessError where a scheduler is there and no access for it here.
         """
         return defer.Deferred.fromCoroutine(self._start(self.port if port is None else port))
 
@@ -174,17 +189,22 @@ class Worker(ListeningService):
 
     async def _register(self) -> None:
         delay = FIRST_RETRY_S
+        told = False
         while True:
             try:
-                proto = await dial(self.reactor, self.scheduler, self.kind)
+                proto = await enter(self.reactor, self.scheduler, self.kind, self._membership)
                 await self._switch(proto)
-            except ConnectError:
-                pass
-            except RefusedError as problem:
+            except ConnectError as problem:
+                if not told:
+                    told = True
+                    self.log.warn("waiting for {s}: {why}", s=self.scheduler, why=problem)
+            except (RefusedError, AccessError) as problem:
                 if self._first is not None:
                     raise
-                # it was welcome once: whoever has its name now may go again
-                self.log.error("{s} refused: {why}", s=self.scheduler, why=problem)
+                # it was welcome once: whoever has its name now may go again, and a scheduler
+                # that was set up anew may leave its access where it was
+                self.log.error("{s}: {why}", s=self.scheduler, why=problem)
+                self._membership.forget()
                 delay = MOST_RETRY_S
             else:
                 break
@@ -239,9 +259,10 @@ class Worker(ListeningService):
 
     # -- control
 
-    def responders(self) -> dict[type, Callable[..., Any]]:
+    def responders(self) -> dict[type, Responder]:
         """Adds data connections to what every daemon answers."""
-        return {**super().responders(), commands.OpenData: self._open_data}
+        data = Responder(self._open_data, MAY_MOVE_DATA)
+        return {**super().responders(), commands.OpenData: data}
 
     def _open_data(self, proto: Any, name: str) -> DataProtocol:
         return DataProtocol(None, self._store.get, self._put)
@@ -272,6 +293,9 @@ class Worker(ListeningService):
             self._stimulate(m.DropRequested(**fields))
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
+        elif number == schema.KEYS.number:
+            self._membership.learn(fields["keys"])
+            self._factory.end_unwelcome()
         else:
             self._welcomed()
 

@@ -2,63 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
+from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
+from twisted_dist.access.credential import Pin
 from twisted_dist.errors import RefusedError
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
+from twisted_dist.wire.membership import Authority
+from twisted_dist.wire.refusals import Refusals
+from twisted_dist.wire.tls import (
+    ALERT_PROTOCOL_VERSION,
+    HANDSHAKE_RECORD,
+    TLSFactory,
+    peer_pin,
+    tls_problem,
+)
 
 #: seconds from connecting to `Hello`; a silent connection costs nothing after it
 HELLO_DEADLINE_S: Final = 10.0
+#: connections that have not said hello, at most; the oldest gives way to a new one. Members
+#: need milliseconds for it, so whoever is oldest among so many is none
+MAX_STRANGERS: Final = 1000
+#: bytes of one AMP box: the largest `commands.Chunked` argument and everything beside it
+MAX_BOX_BYTES: Final = commands.MAX_CHUNKED_BYTES + 64 * 1024
+#: bytes that may come before the hello is there; a hello takes a hundred or two
+MAX_EARLY_BYTES: Final = 4096
+
+
+@frozen
+class Responder:
+    """What answers a command.
+
+    Attributes:
+        function: called with the protocol and the command's arguments.
+        roles: who may ask.
+    """
+
+    function: Callable[..., Any]
+    roles: frozenset[str]
 
 
 class ControlProtocol(amp.AMP):
     """One accepted connection while it speaks AMP.
 
     Args:
-        service: ``scheduler``, ``worker`` or ``nanny``; told to whoever says hello.
-        responders: what answers each command, by command class; called with the
-            arguments as keywords and, first, this protocol.
-        clock: for the hello deadline.
+        factory: whose connection it is.
+
+    Attributes:
+        pin: of the peer's key, from the hello on; None without TLS.
+        role: what the peer may do, from the hello on.
     """
 
     log = Logger()
     transport: Any
 
-    def __init__(
-        self,
-        service: str,
-        responders: dict[type, Callable[..., Any]],
-        clock: IReactorTime,
-        gone: Callable[[ControlProtocol], None],
-    ) -> None:
+    def __init__(self, factory: ControlFactory) -> None:
         super().__init__()
-        self._service = service
-        self._responders = responders
-        self._clock = clock
-        self._gone = gone
+        self._owner = factory
         self._deadline: Any = None
+        self._undigested = 0
+        self._refused = False
         self.greeted = False
-        self.switched: Protocol | None = None
+        self.pin: Pin | None = None
+        self.role = ""
 
     def connectionMade(self) -> None:
         """Start the hello deadline."""
         super().connectionMade()
-        self._deadline = self._clock.callLater(HELLO_DEADLINE_S, self._too_late)
+        self._deadline = self._owner.clock.callLater(HELLO_DEADLINE_S, self._too_late)
 
     def _too_late(self) -> None:
         self._deadline = None
-        peer = self.transport.getPeer()
-        self.log.warn("closing {peer}: no hello within {s} s", peer=peer, s=HELLO_DEADLINE_S)
+        self.turn_away(f"no hello within {HELLO_DEADLINE_S:g} s")
+
+    def turn_away(self, why: str) -> None:
+        """End a connection that is not, or no longer, welcome."""
+        if not self._refused:
+            self._refused = True
+            self._owner.refusals.note(self.transport.getPeer(), why)
         self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """AMP's bytes, in bounds; what breaks them ends this connection and nothing else."""
+        if self.innerProtocol is None and not self._is_in_bounds(data):
+            return
+        super().dataReceived(data)
+
+    def _is_in_bounds(self, data: bytes) -> bool:
+        if self._refused:
+            return False
+        if not self.greeted and not self._undigested and data[0] == HANDSHAKE_RECORD:
+            self.transport.write(ALERT_PROTOCOL_VERSION)
+            self.transport.loseConnection()
+            self._refused = True
+            self._owner.refusals.note(
+                self.transport.getPeer(), "it speaks TLS, and here is none (--insecure)"
+            )
+            return False
+        self._undigested += len(data)
+        if self._undigested > (MAX_BOX_BYTES if self.greeted else MAX_EARLY_BYTES):
+            self.turn_away("a message without end")
+            return False
+        return True
+
+    def ampBoxReceived(self, box: Any) -> None:
+        """A whole message has come: the next one may be as long."""
+        self._undigested = 0
+        super().ampBoxReceived(box)
+
+    def lengthLimitExceeded(self, length: int) -> None:
+        """What AMP calls for bytes that are none of its."""
+        self.turn_away("bytes that are not our protocol")
 
     def locateResponder(self, name: bytes) -> Any:
         """AMP's look-up: refuses everything before a hello, and unknown names by name."""
@@ -66,9 +129,11 @@ class ControlProtocol(amp.AMP):
             return self._wrapped(commands.Hello, self._hello)
         if not self.greeted:
             return self._wrapped(commands.Ping, self._refuse_early)
-        for command, function in self._responders.items():
+        for command, responder in self._owner.responders.items():
             if command.commandName == name:  # type: ignore[attr-defined]
-                return self._wrapped(command, partial(function, self))
+                if self.role in responder.roles:
+                    return self._wrapped(command, partial(responder.function, self))
+                return self._wrapped(command, partial(self._refuse_role, command, responder))
         return None
 
     def _wrapped(self, command: Any, function: Callable[..., Any]) -> Any:
@@ -77,17 +142,31 @@ class ControlProtocol(amp.AMP):
     def _refuse_early(self, **_arguments: Any) -> Any:
         raise RefusedError("say hello first")
 
+    def _refuse_role(self, command: Any, responder: Responder, **_arguments: Any) -> Any:
+        needed = " or ".join(sorted(responder.roles))
+        raise RefusedError(
+            f"{command.__name__} needs a credential for {needed}, and this one is for {self.role}"
+        )
+
     def _hello(self, oldest: int, newest: int, role: str, software: str) -> dict[str, Any]:
-        if newest < commands.OLDEST_VERSION or oldest > commands.NEWEST_VERSION:
-            raise RefusedError(
-                f"this {self._service} ({VERSION}) speaks protocol versions "
-                f"{commands.OLDEST_VERSION} to {commands.NEWEST_VERSION}, the {role} "
-                f"({software}) {oldest} to {newest}: install the same twisted-dist on both"
-            )
+        service = self._owner.service
+        self.pin = peer_pin(self.transport)
+        try:
+            self.role = self._owner.authority.role(self.pin)
+            if newest < commands.OLDEST_VERSION or oldest > commands.NEWEST_VERSION:
+                raise RefusedError(
+                    f"this {service} ({VERSION}) speaks protocol versions "
+                    f"{commands.OLDEST_VERSION} to {commands.NEWEST_VERSION}, the {role[:40]} "
+                    f"({software[:40]}) {oldest} to {newest}: install the same twisted-dist on both"
+                )
+        except RefusedError as problem:
+            self._owner.refusals.note(self.transport.getPeer(), str(problem))
+            raise
         self.greeted = True
         self._cancel_deadline()
+        self._owner.has_greeted(self)
         version = min(newest, commands.NEWEST_VERSION)
-        return {"version": version, "service": self._service, "software": VERSION}
+        return {"version": version, "service": service, "software": VERSION}
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
@@ -103,38 +182,75 @@ class ControlProtocol(amp.AMP):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop the deadline and tell the factory."""
         self._cancel_deadline()
+        problem = tls_problem(reason)
+        if problem is not None and not self.greeted and not self._refused:
+            self._owner.refusals.note(self.transport.getPeer(), problem)
         super().connectionLost(reason)
-        self._gone(self)
+        self._owner.has_gone(self)
 
 
 class ControlFactory(Factory):
-    """Makes a `ControlProtocol` for each accepted connection and remembers it."""
+    """Makes a `ControlProtocol` for each accepted connection and remembers it.
+
+    Args:
+        service: ``scheduler``, ``worker`` or ``nanny``; told to whoever says hello.
+        responders: what answers each command, by command class.
+        clock: for deadlines.
+        authority: says what a peer may do.
+    """
 
     noisy = False
 
     def __init__(
-        self, service: str, responders: dict[type, Callable[..., Any]], clock: IReactorTime
+        self,
+        service: str,
+        responders: Mapping[type, Responder],
+        clock: IReactorTime,
+        authority: Authority,
     ) -> None:
-        self._service = service
-        self._responders = responders
-        self._clock = clock
+        self.service = service
+        self.responders = responders
+        self.clock = clock
+        self.authority = authority
+        self.refusals = Refusals(clock, service)
         self.connections: set[ControlProtocol] = set()
+        #: those that have not said hello, the oldest first
+        self._strangers: dict[ControlProtocol, None] = {}
         self._emptied: list[Callable[[], None]] = []
 
     def buildProtocol(self, addr: object) -> ControlProtocol:
-        """One more connection."""
-        protocol = ControlProtocol(
-            self._service, self._responders, self._clock, self._connection_gone
-        )
+        """One more connection; the oldest stranger goes where there are too many."""
+        if len(self._strangers) >= MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.turn_away(f"more than {MAX_STRANGERS} connections without a hello")
+        protocol = ControlProtocol(self)
         self.connections.add(protocol)
+        self._strangers[protocol] = None
         return protocol
 
-    def _connection_gone(self, protocol: ControlProtocol) -> None:
+    def has_greeted(self, protocol: ControlProtocol) -> None:
+        """A connection is no stranger's any more."""
+        self._strangers.pop(protocol, None)
+
+    def has_gone(self, protocol: ControlProtocol) -> None:
+        """A connection is lost."""
+        self._strangers.pop(protocol, None)
         self.connections.discard(protocol)
         if not self.connections:
             for each in self._emptied:
                 each()
             self._emptied.clear()
+
+    def end_unwelcome(self) -> None:
+        """End the connections of those whose credential does not count any more."""
+        for each in list(self.connections):
+            if not each.greeted:
+                continue
+            try:
+                self.authority.role(each.pin)
+            except RefusedError as problem:
+                each.turn_away(str(problem))
 
     def when_empty(self, function: Callable[[], None]) -> None:
         """Call *function* once no connection is left; at once if none is."""
@@ -142,3 +258,24 @@ class ControlFactory(Factory):
             self._emptied.append(function)
         else:
             function()
+
+
+class Door(Factory):
+    """Takes connections in once the authority can answer them, by TLS where it says so."""
+
+    noisy = False
+
+    def __init__(self, inner: ControlFactory) -> None:
+        self._inner = inner
+        self._answering: Any = None
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        """One more connection; None, which closes it, while nobody can be known yet."""
+        if self._answering is None:
+            if not self._inner.authority.ready():
+                return None
+            ends = self._inner.authority.answering()
+            clock = self._inner.clock
+            self._answering = TLSFactory(ends, self._inner, clock) if ends else self._inner
+        protocol: Protocol | None = self._answering.buildProtocol(addr)
+        return protocol

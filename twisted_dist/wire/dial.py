@@ -1,44 +1,66 @@
-"""Dialling a daemon: connect, say hello, and perhaps switch."""
+"""Dialling a daemon: connect, perhaps by TLS, say hello, and perhaps switch."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet import defer
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols import amp
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from twisted_dist.errors import ConnectError, RefusedError, UsageProblem
+from twisted_dist.address import parse_address
+from twisted_dist.errors import AccessError, ConnectError, RefusedError, TwistedDistError
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
-from twisted_dist.wire.data import DataProtocol
+from twisted_dist.wire.membership import Entry
+from twisted_dist.wire.tls import ALERT_RECORD, Ends, TLSFactory, peer_pin, tls_problem
 
-#: of a scheduler, as in 2016
-DEFAULT_PORT = 8786
-MAX_PORT = 65535
 #: seconds to connect and to be greeted
-DIAL_S = 10.0
+DIAL_S: Final = 10.0
 
 
-def parse_address(address: str) -> tuple[str, int]:
-    """``host:port`` in two; raises UsageProblem with one line that says what is wrong."""
-    host, colon, port = address.strip().rpartition(":")
-    if not colon or not host:
-        raise UsageProblem(f"{address!r} is not HOST:PORT; for example 192.168.0.1:8786")
-    if not port.isdigit() or not 0 < int(port) <= MAX_PORT:
-        raise UsageProblem(f"{address!r}: the port must be a number from 1 to 65535")
-    return host, int(port)
-
-
+@implementer(IHandshakeListener)
 class Dialled(amp.AMP):
-    """The dialling side of a connection while it speaks AMP."""
+    """The dialling side of a connection while it speaks AMP.
+
+    Attributes:
+        secured: fires when the TLS handshake is done, fails when it cannot be.
+        met_tls: whether the other side spoke TLS where this one does not.
+    """
 
     transport: Any
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, *, tls: bool) -> None:
         super().__init__()
         self._reactor = reactor
+        self._tls = tls
+        self.met_tls = False
+        self.secured: defer.Deferred[None] = defer.Deferred()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is there (Twisted's interface)."""
+        self.secured.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """AMP, unless it is TLS's word that TLS is spoken there."""
+        if not self._tls and not self.met_tls and data[0] == ALERT_RECORD and not self._switched():
+            self.met_tls = True
+            self.transport.abortConnection()
+        elif not self.met_tls:
+            super().dataReceived(data)
+
+    def _switched(self) -> bool:
+        return self.innerProtocol is not None
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Whatever is waited for fails."""
+        if self._tls and not self.secured.called:
+            self.secured.errback(reason)
+        super().connectionLost(reason)
 
     async def ask(self, command: Any, timeout_s: float, **arguments: Any) -> Any:
         """The ``result`` of a command.
@@ -71,18 +93,38 @@ class Dialled(amp.AMP):
             raise ConnectError(f"no answer to {command.__name__}: {why}") from None
 
 
-async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S) -> Dialled:
+async def dial(
+    reactor: Any, address: str, role: str, entry: Entry | None, timeout_s: float = DIAL_S
+) -> Dialled:
     """Connect to a daemon and say hello.
+
+    Args:
+        reactor: to connect with.
+        address: of the daemon.
+        role: what the caller is, for the daemon's log.
+        entry: the way in; None without TLS.
+        timeout_s: for each step.
 
     Raises:
         ConnectError: nothing answered, or not our protocol.
-        RefusedError: versions that do not meet; the message says what to do.
+        AccessError: it is not the daemon that *entry* is for, or one of the two speaks TLS
+            and the other does not.
+        RefusedError: it does not know the credential, or versions do not meet; the message
+            says what to do.
     """
     host, port = parse_address(address)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
-    proto = Dialled(reactor)
+    proto = Dialled(reactor, tls=entry is not None)
+    factory: Any = SwitchFactory(proto)
+    ends = None
+    if entry is not None:
+        ends = entry.tls.asking(entry.accepts)
+        factory = TLSFactory(ends, factory, reactor)
     try:
-        await connectProtocol(endpoint, proto)
+        await endpoint.connect(factory)
+        if entry is not None:
+            await proto.secured.addTimeout(timeout_s, reactor)
+            _check(proto, entry)
         hello = proto.callRemote(
             commands.Hello,
             oldest=commands.OLDEST_VERSION,
@@ -91,19 +133,52 @@ async def dial(reactor: Any, address: str, role: str, timeout_s: float = DIAL_S)
             software=VERSION,
         )
         await hello.addTimeout(timeout_s, reactor)
-    except RefusedError:
+    except RefusedError as problem:
         proto.transport.loseConnection()
-        raise
+        raise RefusedError(f"{address} refused: {problem}") from None
     except Exception as problem:
         if proto.transport is not None:
             proto.transport.abortConnection()
-        why = str(problem) or type(problem).__name__
-        raise ConnectError(f"cannot reach {address}: {why}") from None
+        raise _explained(problem, address, proto, entry, ends) from None
     return proto
 
 
+def _check(proto: Dialled, entry: Entry) -> None:
+    """OpenSSL has asked about this key already; better twice than not at all."""
+    pin = peer_pin(proto.transport)
+    if pin is None or not entry.accepts(pin):
+        raise AccessError("its key was not checked")
+
+
+def _explained(
+    problem: Exception, address: str, proto: Dialled, entry: Entry | None, ends: Ends | None
+) -> TwistedDistError:
+    """Why a connection came to nothing, as the error that a user should see."""
+    if proto.met_tls:
+        return AccessError(f"{address} speaks TLS: leave --insecure (insecure=True) out")
+    if entry is not None and ends is not None and ends.refused is not None:
+        return AccessError(
+            f"{address} is not {entry.what}, its key is another's; if it was set up anew, copy "
+            "its access file again"
+        )
+    why = tls_problem(Failure(problem))
+    if why is None:
+        return ConnectError(f"cannot reach {address}: {str(problem) or type(problem).__name__}")
+    if "know this credential" in why:
+        return RefusedError(
+            f"{address} does not know this credential: it was revoked, or the network was set up "
+            "anew; ask for a new one (daccess make), or copy the access file again"
+        )
+    if "does not speak TLS" in why:
+        return AccessError(
+            f"{address} does not speak TLS: if it was started with --insecure, this needs "
+            "--insecure (insecure=True) too"
+        )
+    return ConnectError(f"cannot reach {address}: {why}")
+
+
 class SwitchFactory(Factory):
-    """What AMP asks for the protocol to switch to."""
+    """What AMP and endpoints ask for the one protocol of a connection."""
 
     noisy = False
 
@@ -119,47 +194,3 @@ class SwitchFactory(Factory):
 
     def clientConnectionLost(self, connector: object, reason: object) -> None:
         """The switched protocol has been told already."""
-
-
-class DataPool:
-    """Data connections to workers, one each, kept while they last."""
-
-    def __init__(self, reactor: Any, name: str) -> None:
-        self._reactor = reactor
-        self._name = name
-        self._open: dict[str, DataProtocol] = {}
-        self._opening: dict[str, list[defer.Deferred[DataProtocol]]] = {}
-        self._closed = False
-
-    async def connection(self, address: str) -> DataProtocol:
-        """The connection to *address*, dialled if there is none. Raises ConnectError."""
-        existing = self._open.get(address)
-        if existing is not None and existing.transport is not None:
-            return existing
-        if address in self._opening:
-            waiter: defer.Deferred[DataProtocol] = defer.Deferred()
-            self._opening[address].append(waiter)
-            return await waiter
-        self._opening[address] = []
-        try:
-            proto = await dial(self._reactor, address, "data")
-            data = DataProtocol(self._reactor)
-            await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
-        except BaseException as problem:
-            for each in self._opening.pop(address):
-                each.errback(problem)
-            raise
-        self._open[address] = data
-        for each in self._opening.pop(address):
-            each.callback(data)
-        if self._closed:
-            data.transport.abortConnection()
-        return data
-
-    def close(self) -> None:
-        """Close all of them."""
-        self._closed = True
-        for each in self._open.values():
-            if each.transport is not None:
-                each.transport.abortConnection()
-        self._open.clear()

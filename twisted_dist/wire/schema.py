@@ -78,6 +78,18 @@ def _metrics(value: Any) -> bool:
     )
 
 
+#: bytes of a key's pin: a SHA-256
+_PIN_BYTES: Final = 32
+
+
+def _keys(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and all(type(pin) is bytes and len(pin) == _PIN_BYTES for pin in value)
+        and set(map(type, value.values())) <= _STR
+    )
+
+
 #: kinds of fields: what docs/protocol.md calls them, and whether a value is one
 KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "int": _scalar(int),
@@ -93,6 +105,7 @@ KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "runs": _runs,
     "sources": _sources,
     "metrics": _metrics,
+    "keys": _keys,
 }
 
 BY_NUMBER: Final[dict[int, Message]] = {}
@@ -196,6 +209,7 @@ def _message(number: int, name: str, fields: str, parallel: str = "") -> Message
 
 # scheduler → either
 WELCOME = _message(1, "welcome", "index:int info:any")
+KEYS = _message(2, "keys", "keys:keys")
 # client → scheduler
 FUNCTION = _message(10, "function", "digest:bytes name:str blob:bytes")
 SUBMIT = _message(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.tcp import Connection
+from zope.interface import directlyProvides, providedBy
+
+#: longer pieces come from a long write, of which more follows: they are left to gather
+_PIECE_BYTES: Final = 2**14
 
 
 def send_at_once(transport: Any) -> None:
@@ -19,8 +23,9 @@ def write_now(transport: Any, data: bytes) -> None:
 
     A transport queues what it is given and sends it when the reactor has polled again: a
     turn and two system calls for each of the five hops of a task's round trip. Where
-    nothing is queued and nothing encrypts, the bytes go to the kernel directly, and only
-    what it does not take is queued.
+    nothing is queued, the bytes go to the kernel directly, and only what it does not take
+    is queued. A TLS transport does the same below, with what it has encrypted
+    (`PromptTransport`).
     """
     if (
         isinstance(transport, Connection)
@@ -37,3 +42,21 @@ def write_now(transport: Any, data: bytes) -> None:
                 return
             data = data[sent:]
     transport.write(data)
+
+
+class PromptTransport:
+    """A transport that writes at once (`write_now`); otherwise the one it is made of."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        directlyProvides(self, providedBy(transport))
+
+    def write(self, data: bytes) -> None:
+        """Write now, unless this is a piece of something long."""
+        if len(data) < _PIECE_BYTES:
+            write_now(self._transport, data)
+        else:
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

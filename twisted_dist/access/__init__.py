@@ -1,0 +1,1 @@
+"""Who may do what: credentials, what members and schedulers hold of them, and their files."""

@@ -1,0 +1,131 @@
+"""`Access`: what a member holds to enter a network, as a file and as a join string."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from twisted_dist.access.credential import PIN_BYTES, SEED_BYTES, Credential, Pin
+from twisted_dist.access.roles import ROLES
+from twisted_dist.errors import AccessError
+
+#: begins a join string; a new form gets a new number
+JOIN_PREFIX: Final = "tdist1."
+#: of an access file or join string: one of today's takes less than a tenth of it
+MAX_ACCESS_BYTES: Final = 64 * 1024
+#: what a file of ours says it is
+FORMAT: Final = "twisted_dist access 1"
+
+
+@frozen
+class Access:
+    """Enough to reach a scheduler, to know it and its workers, and to be known there.
+
+    Attributes:
+        addresses: ``host:port`` under which the scheduler may be dialled, best first.
+        machine: name of the machine that the scheduler runs on; there, loopback addresses
+            are its own too.
+        scheduler: pin of its key.
+        workers: pins that workers were first given; the scheduler tells of later ones.
+        credentials: ``{role: credential}``; one, or, at the scheduler's owner, all.
+    """
+
+    addresses: tuple[str, ...]
+    machine: str
+    scheduler: Pin
+    workers: frozenset[Pin]
+    credentials: Mapping[str, Credential] = field(repr=lambda c: f"<{', '.join(c)}>")
+
+    def credential(self, *roles: str) -> Credential:
+        """The first of *roles* that is held here.
+
+        Raises:
+            AccessError: none of them.
+        """
+        for role in roles:
+            found = self.credentials.get(role)
+            if found is not None:
+                return found
+        raise AccessError(
+            f"this access is for {' and '.join(self.credentials)}, and {' or '.join(roles)} is "
+            f"needed: ask for one made by  daccess make {roles[-1]} {self.addresses[0]}"
+        )
+
+    # -- as text
+
+    def dump(self) -> str:
+        """The content of an access file: JSON that a person can look at."""
+        content = {
+            "format": FORMAT,
+            "addresses": list(self.addresses),
+            "machine": self.machine,
+            "scheduler": encode(self.scheduler),
+            "workers": [encode(pin) for pin in sorted(self.workers)],
+            "credentials": {r: encode(c.reveal()) for r, c in self.credentials.items()},
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    def join_string(self) -> str:
+        """The same in one word, for an environment variable."""
+        compact = json.dumps(json.loads(self.dump()), separators=(",", ":"))
+        return JOIN_PREFIX + encode(compact.encode())
+
+    @classmethod
+    def load(cls, text: str) -> Access:
+        """From the content of a file, or a join string.
+
+        Raises:
+            AccessError: it is neither; the message does not repeat it.
+        """
+        text = text.strip()
+        if len(text) > MAX_ACCESS_BYTES:
+            raise AccessError(f"an access of more than {MAX_ACCESS_BYTES} bytes is none of ours")
+        try:
+            if text.startswith(JOIN_PREFIX):
+                text = decode(text.removeprefix(JOIN_PREFIX), None).decode()
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError
+            credentials = {
+                role: Credential(role, decode(secret, SEED_BYTES))
+                for role, secret in content["credentials"].items()
+                if role in ROLES
+            }
+            addresses = tuple(map(str, content["addresses"]))
+            if not credentials or not addresses:
+                raise ValueError
+            return cls(
+                addresses,
+                str(content["machine"]),
+                decode(content["scheduler"], PIN_BYTES),
+                frozenset(decode(pin, PIN_BYTES) for pin in content["workers"]),
+                credentials,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise AccessError(
+                "this is no access file and no join string of this version of twisted_dist; "
+                "make one with  daccess make"
+            ) from None
+
+
+def encode(data: bytes) -> str:
+    """Bytes as text that needs no quoting anywhere."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def decode(text: Any, size: int | None) -> bytes:
+    """What `encode` encoded; ValueError unless it has *size* bytes."""
+    if not isinstance(text, str):
+        raise ValueError("not text")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as problem:
+        raise ValueError(str(problem)) from None
+    if size is not None and len(data) != size:
+        raise ValueError("not of its size")
+    return data

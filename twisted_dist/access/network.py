@@ -1,0 +1,154 @@
+"""`Network`: what a scheduler holds of its network: its own key, and who was given one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from attrs import define, evolve, frozen
+
+from twisted_dist.access.access import Access, decode, encode
+from twisted_dist.access.credential import PIN_BYTES, SEED_BYTES, Credential, Pin
+from twisted_dist.access.roles import ROLES, WORKER
+from twisted_dist.errors import AccessError, UsageProblem
+
+FORMAT: Final = "twisted_dist network 1"
+#: role of the scheduler's own key
+SCHEDULER: Final = "scheduler"
+
+
+@frozen
+class Grant:
+    """One credential that was given out; its key is known here by its pin alone.
+
+    Attributes:
+        name: what ``daccess`` lists and revokes it by.
+        expires: seconds since 1970 until when it counts; None for ever.
+        revoked: whether it was taken back.
+    """
+
+    name: str
+    role: str
+    pin: Pin
+    expires: float | None = None
+    revoked: bool = False
+
+    def why_not(self, wall_now: float) -> str | None:
+        """Why the credential does not count at *wall_now*; None if it does."""
+        if self.revoked:
+            return f"the credential {self.name!r} was revoked"
+        if self.expires is not None and self.expires <= wall_now:
+            return f"the credential {self.name!r} has expired"
+        return None
+
+
+@define
+class Network:
+    """A scheduler's own key and its grants.
+
+    Attributes:
+        key: the scheduler's.
+        owned: the credentials of the first life, one for each role, for the owner's own use.
+        grants: all that were ever given out, by pin.
+    """
+
+    key: Credential
+    owned: dict[str, Credential]
+    grants: dict[Pin, Grant]
+
+    @classmethod
+    def make(cls) -> Network:
+        """New keys throughout."""
+        owned = {role: Credential.make(role) for role in ROLES}
+        grants = {c.pin: Grant(f"owner-{role}", role, c.pin) for role, c in owned.items()}
+        return cls(Credential.make(SCHEDULER), owned, grants)
+
+    def access(
+        self, addresses: Iterable[str], machine: str, credentials: Iterable[Credential]
+    ) -> Access:
+        """What a member with *credentials* is to be given."""
+        workers = frozenset(g.pin for g in self.grants.values() if g.role == WORKER)
+        return Access(
+            tuple(addresses), machine, self.key.pin, workers, {c.role: c for c in credentials}
+        )
+
+    def grant(self, role: str, name: str, expires: float | None) -> Credential:
+        """Give out one more credential; its secret is in nobody's hands but the caller's.
+
+        Raises:
+            UsageProblem: no such role, or the name is in use.
+        """
+        if role not in ROLES:
+            raise UsageProblem(f"{role!r} is no role; there are {', '.join(ROLES)}")
+        if any(each.name == name for each in self.grants.values()):
+            raise UsageProblem(f"there is a credential {name!r} already; give another --name")
+        credential = Credential.make(role)
+        self.grants[credential.pin] = Grant(name, role, credential.pin, expires)
+        return credential
+
+    def revoke(self, name: str) -> Grant:
+        """Take a credential back. Raises UsageProblem where there is none of that name."""
+        for pin, each in self.grants.items():
+            if each.name == name:
+                self.grants[pin] = evolve(each, revoked=True)
+                return self.grants[pin]
+        names = ", ".join(sorted(each.name for each in self.grants.values() if not each.revoked))
+        raise UsageProblem(f"there is no credential {name!r}; there are {names}")
+
+    def keys(self, wall_now: float) -> dict[Pin, str]:
+        """``{pin: role}`` of all that counts at *wall_now*: what members may know."""
+        return {p: g.role for p, g in self.grants.items() if g.why_not(wall_now) is None}
+
+    def next_expiry(self, wall_now: float) -> float | None:
+        """When the next credential stops to count; None for never."""
+        ahead = [g.expires for g in self.grants.values() if g.expires and g.expires > wall_now]
+        return min(ahead, default=None)
+
+    # -- as text
+
+    def dump(self) -> str:
+        """The content of a network file."""
+        grants: list[dict[str, Any]] = [
+            {
+                "name": each.name,
+                "role": each.role,
+                "pin": encode(each.pin),
+                "expires": each.expires,
+                "revoked": each.revoked,
+            }
+            for each in self.grants.values()
+        ]
+        content = {
+            "format": FORMAT,
+            "key": encode(self.key.reveal()),
+            "owned": {role: encode(c.reveal()) for role, c in self.owned.items()},
+            "grants": grants,
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def load(cls, text: str) -> Network:
+        """From the content of a file. Raises AccessError where it is none of ours."""
+        try:
+            content = json.loads(text)
+            if content["format"] != FORMAT:
+                raise ValueError
+            owned = {
+                role: Credential(role, decode(secret, SEED_BYTES))
+                for role, secret in content["owned"].items()
+            }
+            grants = [
+                Grant(
+                    str(each["name"]),
+                    str(each["role"]),
+                    decode(each["pin"], PIN_BYTES),
+                    None if each["expires"] is None else float(each["expires"]),
+                    bool(each["revoked"]),
+                )
+                for each in content["grants"]
+            ]
+            key = Credential(SCHEDULER, decode(content["key"], SEED_BYTES))
+            return cls(key, owned, {each.pin: each for each in grants})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise AccessError("this is no network file of this version of twisted_dist") from None

@@ -1,0 +1,65 @@
+"""Questions to the scheduler, each with a bound on its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet import defer
+
+from twisted_dist.errors import ConnectionClosedError
+from twisted_dist.wire.schema import Message
+
+#: seconds until the scheduler must have answered a question: as long as a worker's lease
+ANSWER_S: Final = 60.0
+
+
+class Questions:
+    """The questions under way of one session; used in the reactor's thread.
+
+    Args:
+        reactor: for the bound.
+        address: the scheduler's, for messages.
+        send: puts a payload on the stream.
+    """
+
+    def __init__(self, reactor: Any, address: str, send: Callable[[bytes], None]) -> None:
+        self._reactor = reactor
+        self._address = address
+        self._send = send
+        self._waiting: dict[int, defer.Deferred[Any]] = {}
+        self._last = 0
+
+    async def ask(self, message: Message, *fields: Any) -> Any:
+        """The answer to a message whose first field is the number of the request.
+
+        Raises:
+            RefusedError: the scheduler says no.
+            ConnectionClosedError: it went away, or did not answer in time.
+        """
+        self._last += 1
+        answer: defer.Deferred[Any] = defer.Deferred()
+        self._waiting[self._last] = answer
+        self._send(message.pack(self._last, *fields))
+        try:
+            return await answer.addTimeout(ANSWER_S, self._reactor)
+        except defer.TimeoutError:
+            raise ConnectionClosedError(
+                f"the scheduler at {self._address} did not answer within {ANSWER_S:.0f} s"
+            ) from None
+
+    def answered(self, request: int, result: Any) -> None:
+        """An answer has come; an exception is one too."""
+        answer = self._waiting.pop(request, None)
+        if answer is None:
+            return
+        if isinstance(result, Exception):
+            answer.errback(result)
+        else:
+            answer.callback(result)
+
+    def fail_all(self, text: str) -> None:
+        """No answer will come any more."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.errback(ConnectionClosedError(text))

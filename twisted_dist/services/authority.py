@@ -1,0 +1,133 @@
+"""`NetworkAuthority`: who is known to a scheduler, from its network file, as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import time
+from typing import Any, Final
+
+from twisted.internet import task
+from twisted.logger import Logger
+
+from twisted_dist.access.credential import Pin
+from twisted_dist.access.home import MAX_NETWORK_BYTES, Home, read_secret
+from twisted_dist.access.network import Network
+from twisted_dist.errors import AccessError, RefusedError
+from twisted_dist.wire.tls import Ends, PinnedTLS
+
+#: seconds between looks at the network file and at what has expired: how long a revoked
+#: credential may go on
+LOOK_S: Final = 2.0
+
+
+class NetworkAuthority:
+    """The authority of a scheduler's port.
+
+    ``daccess`` changes the network file; this notices, and has *changed* called.
+
+    Args:
+        home: where the file is.
+        clock: for looking again.
+        changed: called when keys have come or gone.
+        wall: seconds since 1970, which expiries are in.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        home: Home,
+        clock: Any,
+        changed: Callable[[], None],
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._home = home
+        self._changed = changed
+        self._wall = wall
+        self._network: Network | None = None
+        self._tls: PinnedTLS | None = None
+        self._path = Path()
+        self._address = ""
+        self._passing = False
+        self._stamp: object = None
+        self._keys: dict[Pin, str] = {}
+        self._looking = task.LoopingCall(self._look)
+        self._looking.clock = clock
+
+    def open(self, address: str, *, passing: bool) -> None:
+        """Find or make the network of the scheduler at *address*. Raises AccessError."""
+        self._network = self._home.open_network(address, passing=passing)
+        self._address, self._passing = address, passing
+        self._path = self._home.network_path(address)
+        self._stamp = self._read_stamp()
+        self._keys = self._network.keys(self._wall())
+        self._tls = PinnedTLS(self._network.key)
+        self._looking.start(LOOK_S, now=False).addErrback(
+            lambda failure: self.log.failure("looking at access ended", failure=failure)
+        )
+
+    def close(self) -> None:
+        """Stop looking; what nobody will need again is taken away."""
+        if self._looking.running:
+            self._looking.stop()
+        if self._passing:
+            self._home.remove_network(self._address)
+
+    def _read_stamp(self) -> object:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+    def _look(self) -> None:
+        self._reload()
+        assert self._network is not None
+        keys = self._network.keys(self._wall())
+        if keys != self._keys:
+            self._keys = keys
+            self._changed()
+
+    def _reload(self) -> None:
+        """Read the file again if it has changed; one that cannot be read changes nothing."""
+        stamp = self._read_stamp()
+        if stamp is not None and stamp != self._stamp:
+            try:
+                changed = Network.load(read_secret(self._path, MAX_NETWORK_BYTES))
+            except AccessError as problem:
+                self.log.error("{path}: {why}", path=str(self._path), why=str(problem))
+            else:
+                self._network = changed
+            self._stamp = stamp
+
+    def keys(self) -> dict[Pin, str]:
+        """The keys that count, with their roles: what members are told."""
+        return self._keys
+
+    # -- as the authority of a port
+
+    def answering(self) -> Ends:
+        """TLS for all that were ever given a credential: what is wrong with it, they are told."""
+        assert self._tls is not None
+        return self._tls.answering(self._is_known)
+
+    def _is_known(self, pin: Pin) -> bool:
+        if self._network is not None and pin not in self._network.grants:
+            self._reload()  # it may have been given out since
+        return self._network is not None and pin in self._network.grants
+
+    def role(self, pin: Pin | None) -> str:
+        """The role of the holder of a key. Raises RefusedError."""
+        assert self._network is not None
+        grant = self._network.grants.get(pin) if pin is not None else None
+        if grant is None:
+            raise RefusedError("it showed no credential of this network")
+        why_not = grant.why_not(self._wall())
+        if why_not is not None:
+            raise RefusedError(f"{why_not}; ask whoever runs the scheduler for a new one")
+        return grant.role
+
+    def ready(self) -> bool:
+        """Whether the network is open."""
+        return self._tls is not None
