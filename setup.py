@@ -16,13 +16,12 @@ setup(
     packages=[*find_packages(include=["twisted_dist", "twisted_dist.*"]), "twisted.plugins"],
     package_data={"twisted_dist": ["py.typed"]},
     install_requires=[
-        "twisted[tls]>=24.7",
+        "twisted>=24.7",
         "msgpack>=1.0",
         "cloudpickle>=3.0",
         "psutil>=5.9",
         "attrs>=23.1",
         "cryptography>=42",
-        "pyopenssl>=24.3",
     ],
     extras_require={
         "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy"],

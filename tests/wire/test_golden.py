@@ -6,14 +6,16 @@ shape a new message number, or raise the protocol's version.
 
 import pytest
 
+from twisted_dist.access.credential import Credential, fingerprint
 from twisted_dist.wire import schema
 
 D = b"\x01" * 4
-PIN = b"\x02" * 32
+#: follows from its key, bit for bit: members of a network know each other by it
+CERTIFICATE = Credential("worker", bytes(range(32))).certificate
 
 GOLDEN = {
     "welcome": ((7, {"scheduler": "h:1"}), "93010781a97363686564756c6572a3683a31"),
-    "keys": (({PIN: "worker"},), "920281c420" + PIN.hex() + "a6776f726b6572"),
+    "keys": (({CERTIFICATE: "worker"},), "920281c5011a" + CERTIFICATE.hex() + "a6776f726b6572"),
     "function": ((D, "f", b"p"), "940ac40401010101a166c40170"),
     "submit": (
         (1, D, [b"c"], [[2]], ["w"], True, "k", 3, -1),
@@ -58,3 +60,8 @@ def test_bytes(message):
     number, fields = schema.decode(bytes.fromhex(golden), (message.number,))
     assert number == message.number
     assert tuple(fields.values()) == values
+
+
+def test_a_certificate_follows_from_its_key():
+    """`Credential.certificate` is the same for the same seed, on every version of everything."""
+    assert fingerprint(CERTIFICATE) == "6176212f9640"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from twisted_dist.access.credential import PIN_BYTES, SEED_BYTES, Credential, Pin
+from twisted_dist.access.credential import SEED_BYTES, Certificate, Credential, is_certificate
 from twisted_dist.access.roles import ROLES
 from twisted_dist.errors import AccessError
 
@@ -30,15 +30,16 @@ class Access:
         addresses: ``host:port`` under which the scheduler may be dialled, best first.
         machine: name of the machine that the scheduler runs on; there, loopback addresses
             are its own too.
-        scheduler: pin of its key.
-        workers: pins that workers were first given; the scheduler tells of later ones.
+        scheduler: its certificate.
+        workers: certificates that workers have when this is made; the scheduler tells of
+            later ones.
         credentials: ``{role: credential}``; one, or, at the scheduler's owner, all.
     """
 
     addresses: tuple[str, ...]
     machine: str
-    scheduler: Pin
-    workers: frozenset[Pin]
+    scheduler: Certificate = field(repr=False)
+    workers: frozenset[Certificate] = field(repr=False)
     credentials: Mapping[str, Credential] = field(repr=lambda c: f"<{', '.join(c)}>")
 
     def credential(self, *roles: str) -> Credential:
@@ -65,7 +66,7 @@ class Access:
             "addresses": list(self.addresses),
             "machine": self.machine,
             "scheduler": encode(self.scheduler),
-            "workers": [encode(pin) for pin in sorted(self.workers)],
+            "workers": [encode(each) for each in sorted(self.workers)],
             "credentials": {r: encode(c.reveal()) for r, c in self.credentials.items()},
         }
         return json.dumps(content, indent=1) + "\n"
@@ -102,8 +103,8 @@ class Access:
             return cls(
                 addresses,
                 str(content["machine"]),
-                decode(content["scheduler"], PIN_BYTES),
-                frozenset(decode(pin, PIN_BYTES) for pin in content["workers"]),
+                decode_certificate(content["scheduler"]),
+                frozenset(map(decode_certificate, content["workers"])),
                 credentials,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -128,4 +129,12 @@ def decode(text: Any, size: int | None) -> bytes:
         raise ValueError(str(problem)) from None
     if size is not None and len(data) != size:
         raise ValueError("not of its size")
+    return data
+
+
+def decode_certificate(text: Any) -> Certificate:
+    """A certificate that `encode` encoded; ValueError where it is none."""
+    data = decode(text, None)
+    if not is_certificate(data):
+        raise ValueError("not a certificate")
     return data

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from attrs import define, evolve, frozen
 
-from twisted_dist.access.access import Access, decode, encode
-from twisted_dist.access.credential import PIN_BYTES, SEED_BYTES, Credential, Pin
+from twisted_dist.access.access import Access, decode, decode_certificate, encode
+from twisted_dist.access.credential import SEED_BYTES, Certificate, Credential
 from twisted_dist.access.roles import ROLES, WORKER
 from twisted_dist.errors import AccessError, UsageProblem
 
@@ -20,7 +20,7 @@ SCHEDULER: Final = "scheduler"
 
 @frozen
 class Grant:
-    """One credential that was given out; its key is known here by its pin alone.
+    """One credential that was given out; here is its certificate alone, and not its key.
 
     Attributes:
         name: what ``daccess`` lists and revokes it by.
@@ -30,7 +30,7 @@ class Grant:
 
     name: str
     role: str
-    pin: Pin
+    certificate: Certificate
     expires: float | None = None
     revoked: bool = False
 
@@ -50,28 +50,27 @@ class Network:
     Attributes:
         key: the scheduler's.
         owned: the credentials of the first life, one for each role, for the owner's own use.
-        grants: all that were ever given out, by pin.
+        grants: all that were ever given out, by certificate.
     """
 
     key: Credential
     owned: dict[str, Credential]
-    grants: dict[Pin, Grant]
+    grants: dict[Certificate, Grant]
 
     @classmethod
     def make(cls) -> Network:
         """New keys throughout."""
         owned = {role: Credential.make(role) for role in ROLES}
-        grants = {c.pin: Grant(f"owner-{role}", role, c.pin) for role, c in owned.items()}
-        return cls(Credential.make(SCHEDULER), owned, grants)
+        grants = [Grant(f"owner-{role}", role, c.certificate) for role, c in owned.items()]
+        return cls(Credential.make(SCHEDULER), owned, {g.certificate: g for g in grants})
 
     def access(
         self, addresses: Iterable[str], machine: str, credentials: Iterable[Credential]
     ) -> Access:
         """What a member with *credentials* is to be given."""
-        workers = frozenset(g.pin for g in self.grants.values() if g.role == WORKER)
-        return Access(
-            tuple(addresses), machine, self.key.pin, workers, {c.role: c for c in credentials}
-        )
+        workers = frozenset(c for c, grant in self.grants.items() if grant.role == WORKER)
+        held = {each.role: each for each in credentials}
+        return Access(tuple(addresses), machine, self.key.certificate, workers, held)
 
     def grant(self, role: str, name: str, expires: float | None) -> Credential:
         """Give out one more credential; its secret is in nobody's hands but the caller's.
@@ -84,26 +83,22 @@ class Network:
         if any(each.name == name for each in self.grants.values()):
             raise UsageProblem(f"there is a credential {name!r} already; give another --name")
         credential = Credential.make(role)
-        self.grants[credential.pin] = Grant(name, role, credential.pin, expires)
+        grant = Grant(name, role, credential.certificate, expires)
+        self.grants[credential.certificate] = grant
         return credential
 
     def revoke(self, name: str) -> Grant:
         """Take a credential back. Raises UsageProblem where there is none of that name."""
-        for pin, each in self.grants.items():
+        for certificate, each in self.grants.items():
             if each.name == name:
-                self.grants[pin] = evolve(each, revoked=True)
-                return self.grants[pin]
+                self.grants[certificate] = evolve(each, revoked=True)
+                return self.grants[certificate]
         names = ", ".join(sorted(each.name for each in self.grants.values() if not each.revoked))
         raise UsageProblem(f"there is no credential {name!r}; there are {names}")
 
-    def keys(self, wall_now: float) -> dict[Pin, str]:
-        """``{pin: role}`` of all that counts at *wall_now*: what members may know."""
-        return {p: g.role for p, g in self.grants.items() if g.why_not(wall_now) is None}
-
-    def next_expiry(self, wall_now: float) -> float | None:
-        """When the next credential stops to count; None for never."""
-        ahead = [g.expires for g in self.grants.values() if g.expires and g.expires > wall_now]
-        return min(ahead, default=None)
+    def keys(self, wall_now: float) -> dict[Certificate, str]:
+        """``{certificate: role}`` of all that counts at *wall_now*: what members may know."""
+        return {c: g.role for c, g in self.grants.items() if g.why_not(wall_now) is None}
 
     # -- as text
 
@@ -113,7 +108,7 @@ class Network:
             {
                 "name": each.name,
                 "role": each.role,
-                "pin": encode(each.pin),
+                "certificate": encode(each.certificate),
                 "expires": each.expires,
                 "revoked": each.revoked,
             }
@@ -142,13 +137,13 @@ class Network:
                 Grant(
                     str(each["name"]),
                     str(each["role"]),
-                    decode(each["pin"], PIN_BYTES),
+                    decode_certificate(each["certificate"]),
                     None if each["expires"] is None else float(each["expires"]),
                     bool(each["revoked"]),
                 )
                 for each in content["grants"]
             ]
             key = Credential(SCHEDULER, decode(content["key"], SEED_BYTES))
-            return cls(key, owned, {each.pin: each for each in grants})
+            return cls(key, owned, {each.certificate: each for each in grants})
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise AccessError("this is no network file of this version of twisted_dist") from None

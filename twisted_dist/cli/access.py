@@ -14,6 +14,7 @@ from time import time
 from typing import Final
 
 from twisted_dist.access.access import Access
+from twisted_dist.access.credential import fingerprint
 from twisted_dist.access.find import find_access
 from twisted_dist.access.home import Home, write_secret
 from twisted_dist.access.network import Grant
@@ -185,4 +186,4 @@ def _show(home: Home, given: str | None) -> None:
         width = max(len(each.name) for each in grants)
         for each in grants:
             row = f"  {each.name:{width}}  {each.role:9}  {_state(each):8}"
-            print(f"{row}  key {each.pin.hex()[:8]}  {_until(each.expires)}")
+            print(f"{row}  key {fingerprint(each.certificate)}  {_until(each.expires)}")

@@ -13,7 +13,7 @@ from twisted_dist.errors import AccessError
 from twisted_dist.wire import commands
 from twisted_dist.wire.dial import Dialled, dial
 from twisted_dist.wire.membership import Entry
-from twisted_dist.wire.tls import PinnedTLS
+from twisted_dist.wire.tls import tls_context
 
 #: seconds until a daemon that took the connection must have answered
 ANSWER_S = 30.0
@@ -37,8 +37,8 @@ def _entries(address: str, given: GivenAccess, insecure: bool) -> list[Entry | N
     entries: list[Entry | None] = []
     for access in find_any(address, given):
         accepted = access.workers | {access.scheduler}
-        tls = PinnedTLS(access.credential(*_ROLES))
-        entries.append(Entry(tls, accepted.__contains__, "a daemon of a network known here"))
+        context = tls_context(access.credential(*_ROLES), accepted, answers=False)
+        entries.append(Entry(context, accepted, "a daemon of a network known here"))
     return entries
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from time import time
@@ -10,11 +11,11 @@ from typing import Any, Final
 from twisted.internet import task
 from twisted.logger import Logger
 
-from twisted_dist.access.credential import Pin
+from twisted_dist.access.credential import Certificate
 from twisted_dist.access.home import MAX_NETWORK_BYTES, Home, read_secret
 from twisted_dist.access.network import Network
 from twisted_dist.errors import AccessError, RefusedError
-from twisted_dist.wire.tls import Ends, PinnedTLS
+from twisted_dist.wire.membership import Contexts
 
 #: seconds between looks at the network file and at what has expired: how long a revoked
 #: credential may go on
@@ -46,12 +47,12 @@ class NetworkAuthority:
         self._changed = changed
         self._wall = wall
         self._network: Network | None = None
-        self._tls: PinnedTLS | None = None
+        self._contexts: Contexts | None = None
         self._path = Path()
         self._address = ""
         self._passing = False
         self._stamp: object = None
-        self._keys: dict[Pin, str] = {}
+        self._keys: dict[Certificate, str] = {}
         self._looking = task.LoopingCall(self._look)
         self._looking.clock = clock
 
@@ -62,7 +63,7 @@ class NetworkAuthority:
         self._path = self._home.network_path(address)
         self._stamp = self._read_stamp()
         self._keys = self._network.keys(self._wall())
-        self._tls = PinnedTLS(self._network.key)
+        self._contexts = Contexts(self._network.key, answers=True)
         self._looking.start(LOOK_S, now=False).addErrback(
             lambda failure: self.log.failure("looking at access ended", failure=failure)
         )
@@ -101,26 +102,23 @@ class NetworkAuthority:
                 self._network = changed
             self._stamp = stamp
 
-    def keys(self) -> dict[Pin, str]:
-        """The keys that count, with their roles: what members are told."""
+    def keys(self) -> dict[Certificate, str]:
+        """The certificates that count, with their roles: what members are told."""
         return self._keys
 
     # -- as the authority of a port
 
-    def answering(self) -> Ends:
+    def context(self) -> ssl.SSLContext:
         """TLS for all that were ever given a credential: what is wrong with it, they are told."""
-        assert self._tls is not None
-        return self._tls.answering(self._is_known)
+        assert self._contexts is not None
+        self._reload()  # one may have been given out just now
+        assert self._network is not None
+        return self._contexts.trusting(self._network.grants)
 
-    def _is_known(self, pin: Pin) -> bool:
-        if self._network is not None and pin not in self._network.grants:
-            self._reload()  # it may have been given out since
-        return self._network is not None and pin in self._network.grants
-
-    def role(self, pin: Pin | None) -> str:
+    def role(self, certificate: Certificate | None) -> str:
         """The role of the holder of a key. Raises RefusedError."""
         assert self._network is not None
-        grant = self._network.grants.get(pin) if pin is not None else None
+        grant = self._network.grants.get(certificate) if certificate is not None else None
         if grant is None:
             raise RefusedError("it showed no credential of this network")
         why_not = grant.why_not(self._wall())
@@ -130,4 +128,4 @@ class NetworkAuthority:
 
     def ready(self) -> bool:
         """Whether the network is open."""
-        return self._tls is not None
+        return self._contexts is not None

@@ -23,7 +23,7 @@ from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
 from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.transports import write_now
+from twisted_dist.wire.transports import SocketTransport, write_now
 
 #: seconds before a child that died is started again: doubled for each death in a row
 FIRST_RESTART_S: Final = 0.1
@@ -190,11 +190,7 @@ class _ChildProcess(ProcessProtocol):
                 )
         self.pid = self._process.pid
         self._channel = _Channel(owner, self._channel_closed)
-        ours.setblocking(False)
-        with ours:
-            reactor.adoptStreamConnection(
-                ours.fileno(), socket.AF_UNIX, _OneProtocol(self._channel)
-            )
+        SocketTransport(reactor, ours, self._channel)
 
     def send(self, message: list[Any]) -> None:
         """One frame to the child."""
@@ -285,20 +281,3 @@ class _Channel(Protocol):
         """The child ended or closed it; see that it is reaped."""
         self.transport = None
         self._closed()
-
-
-class _OneProtocol:
-    """A factory of one protocol, for adoptStreamConnection."""
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
-
-    def doStart(self) -> None:
-        """Nothing to start."""
-
-    def doStop(self) -> None:
-        """Nothing to stop."""
-
-    def buildProtocol(self, addr: object) -> Protocol:
-        """The protocol."""
-        return self._protocol

@@ -13,17 +13,18 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from twisted_dist.access.credential import Pin
+from twisted_dist.access.credential import Certificate
 from twisted_dist.errors import RefusedError
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
+from twisted_dist.wire.dial import skip_amp
 from twisted_dist.wire.membership import Authority
 from twisted_dist.wire.refusals import Refusals
 from twisted_dist.wire.tls import (
     ALERT_PROTOCOL_VERSION,
     HANDSHAKE_RECORD,
     TLSFactory,
-    peer_pin,
+    peer_certificate,
     tls_problem,
 )
 
@@ -58,7 +59,7 @@ class ControlProtocol(amp.AMP):
         factory: whose connection it is.
 
     Attributes:
-        pin: of the peer's key, from the hello on; None without TLS.
+        certificate: the peer's, from the hello on; None without TLS.
         role: what the peer may do, from the hello on.
     """
 
@@ -72,7 +73,7 @@ class ControlProtocol(amp.AMP):
         self._undigested = 0
         self._refused = False
         self.greeted = False
-        self.pin: Pin | None = None
+        self.certificate: Certificate | None = None
         self.role = ""
 
     def connectionMade(self) -> None:
@@ -93,9 +94,9 @@ class ControlProtocol(amp.AMP):
 
     def dataReceived(self, data: bytes) -> None:
         """AMP's bytes, in bounds; what breaks them ends this connection and nothing else."""
-        if self.innerProtocol is None and not self._is_in_bounds(data):
-            return
-        super().dataReceived(data)
+        if self.innerProtocol is not None or self._is_in_bounds(data):
+            super().dataReceived(data)
+            skip_amp(self)
 
     def _is_in_bounds(self, data: bytes) -> bool:
         if self._refused:
@@ -150,9 +151,9 @@ class ControlProtocol(amp.AMP):
 
     def _hello(self, oldest: int, newest: int, role: str, software: str) -> dict[str, Any]:
         service = self._owner.service
-        self.pin = peer_pin(self.transport)
+        self.certificate = peer_certificate(self.transport)
         try:
-            self.role = self._owner.authority.role(self.pin)
+            self.role = self._owner.authority.role(self.certificate)
             if newest < commands.OLDEST_VERSION or oldest > commands.NEWEST_VERSION:
                 raise RefusedError(
                     f"this {service} ({VERSION}) speaks protocol versions "
@@ -182,7 +183,7 @@ class ControlProtocol(amp.AMP):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop the deadline and tell the factory."""
         self._cancel_deadline()
-        problem = tls_problem(reason)
+        problem = tls_problem(reason.value)
         if problem is not None and not self.greeted and not self._refused:
             self._owner.refusals.note(self.transport.getPeer(), problem)
         super().connectionLost(reason)
@@ -248,7 +249,7 @@ class ControlFactory(Factory):
             if not each.greeted:
                 continue
             try:
-                self.authority.role(each.pin)
+                self.authority.role(each.certificate)
             except RefusedError as problem:
                 each.turn_away(str(problem))
 
@@ -267,15 +268,16 @@ class Door(Factory):
 
     def __init__(self, inner: ControlFactory) -> None:
         self._inner = inner
-        self._answering: Any = None
+        self._tls = TLSFactory(inner.authority.context, inner)
+        self._secure: bool | None = None
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         """One more connection; None, which closes it, while nobody can be known yet."""
-        if self._answering is None:
-            if not self._inner.authority.ready():
-                return None
-            ends = self._inner.authority.answering()
-            clock = self._inner.clock
-            self._answering = TLSFactory(ends, self._inner, clock) if ends else self._inner
-        protocol: Protocol | None = self._answering.buildProtocol(addr)
+        authority = self._inner.authority
+        if not authority.ready():
+            return None
+        if self._secure is None:
+            self._secure = authority.context() is not None
+        factory: Any = self._tls if self._secure else self._inner
+        protocol: Protocol | None = factory.buildProtocol(addr)
         return protocol

@@ -6,24 +6,35 @@ from typing import Any, Final
 
 from twisted.internet import defer
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols import amp
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twisted_dist.address import parse_address
 from twisted_dist.errors import AccessError, ConnectError, RefusedError, TwistedDistError
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
 from twisted_dist.wire.membership import Entry
-from twisted_dist.wire.tls import ALERT_RECORD, Ends, TLSFactory, peer_pin, tls_problem
+from twisted_dist.wire.tls import (
+    ALERT_RECORD,
+    NO_TLS,
+    NOT_KNOWN_HERE,
+    NOT_KNOWN_THERE,
+    TLSProtocol,
+    peer_certificate,
+    tls_problem,
+)
 
 #: seconds to connect and to be greeted
 DIAL_S: Final = 10.0
 
 
-@implementer(IHandshakeListener)
+def skip_amp(proto: amp.AMP) -> None:
+    """Once a connection was switched, let its bytes go straight to the other protocol."""
+    if proto.innerProtocol is not None:
+        proto.dataReceived = proto.innerProtocol.dataReceived  # type: ignore[method-assign]
+
+
 class Dialled(amp.AMP):
     """The dialling side of a connection while it speaks AMP.
 
@@ -41,20 +52,14 @@ class Dialled(amp.AMP):
         self.met_tls = False
         self.secured: defer.Deferred[None] = defer.Deferred()
 
-    def handshakeCompleted(self) -> None:
-        """TLS is there (Twisted's interface)."""
-        self.secured.callback(None)
-
     def dataReceived(self, data: bytes) -> None:
         """AMP, unless it is TLS's word that TLS is spoken there."""
-        if not self._tls and not self.met_tls and data[0] == ALERT_RECORD and not self._switched():
+        if not self._tls and not self.met_tls and data[0] == ALERT_RECORD:
             self.met_tls = True
             self.transport.abortConnection()
         elif not self.met_tls:
             super().dataReceived(data)
-
-    def _switched(self) -> bool:
-        return self.innerProtocol is not None
+            skip_amp(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Whatever is waited for fails."""
@@ -115,13 +120,14 @@ async def dial(
     host, port = parse_address(address)
     endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
     proto = Dialled(reactor, tls=entry is not None)
-    factory: Any = SwitchFactory(proto)
-    ends = None
+    outer: Protocol = proto
     if entry is not None:
-        ends = entry.tls.asking(entry.accepts)
-        factory = TLSFactory(ends, factory, reactor)
+        secured = proto.secured
+        outer = TLSProtocol(
+            entry.context, proto, answers=False, secured=lambda: secured.callback(None)
+        )
     try:
-        await endpoint.connect(factory)
+        await endpoint.connect(SwitchFactory(outer))
         if entry is not None:
             await proto.secured.addTimeout(timeout_s, reactor)
             _check(proto, entry)
@@ -139,42 +145,41 @@ async def dial(
     except Exception as problem:
         if proto.transport is not None:
             proto.transport.abortConnection()
-        raise _explained(problem, address, proto, entry, ends) from None
+        raise _explained(problem, address, proto, entry) from None
     return proto
 
 
 def _check(proto: Dialled, entry: Entry) -> None:
-    """OpenSSL has asked about this key already; better twice than not at all."""
-    pin = peer_pin(proto.transport)
-    if pin is None or not entry.accepts(pin):
-        raise AccessError("its key was not checked")
+    """OpenSSL has looked already, in its way: here it is one of ours, byte for byte."""
+    if peer_certificate(proto.transport) not in entry.accepted:
+        raise AccessError("its certificate was not checked")
 
 
 def _explained(
-    problem: Exception, address: str, proto: Dialled, entry: Entry | None, ends: Ends | None
+    problem: Exception, address: str, proto: Dialled, entry: Entry | None
 ) -> TwistedDistError:
     """Why a connection came to nothing, as the error that a user should see."""
+    if isinstance(problem, AccessError):
+        return problem
     if proto.met_tls:
         return AccessError(f"{address} speaks TLS: leave --insecure (insecure=True) out")
-    if entry is not None and ends is not None and ends.refused is not None:
+    why = tls_problem(problem)
+    if why == NOT_KNOWN_HERE and entry is not None:
         return AccessError(
-            f"{address} is not {entry.what}, its key is another's; if it was set up anew, copy "
+            f"{address} is not {entry.what}: its key is another's. If it was set up anew, copy "
             "its access file again"
         )
-    why = tls_problem(Failure(problem))
-    if why is None:
-        return ConnectError(f"cannot reach {address}: {str(problem) or type(problem).__name__}")
-    if "know this credential" in why:
+    if why == NOT_KNOWN_THERE:
         return RefusedError(
-            f"{address} does not know this credential: it was revoked, or the network was set up "
-            "anew; ask for a new one (daccess make), or copy the access file again"
+            f"{address} does not know this credential: the network was set up anew, or it is "
+            "another one; copy the access file again, or ask for a new one (daccess make)"
         )
-    if "does not speak TLS" in why:
+    if why == NO_TLS:
         return AccessError(
             f"{address} does not speak TLS: if it was started with --insecure, this needs "
             "--insecure (insecure=True) too"
         )
-    return ConnectError(f"cannot reach {address}: {why}")
+    return ConnectError(f"cannot reach {address}: {why or problem or type(problem).__name__}")
 
 
 class SwitchFactory(Factory):

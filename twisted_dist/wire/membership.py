@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from attrs import frozen
 
 from twisted_dist.access.access import Access
-from twisted_dist.access.credential import Pin
+from twisted_dist.access.credential import Certificate, Credential
 from twisted_dist.access.find import GivenAccess, find_access
 from twisted_dist.access.roles import ADMIN, WORKER
 from twisted_dist.errors import RefusedError
-from twisted_dist.wire.tls import Ends, PinnedTLS
+from twisted_dist.wire.tls import tls_context
 
 
 class Authority(Protocol):
     """Decides, for a listening daemon, who its peers are."""
 
-    def answering(self) -> Ends | None:
-        """TLS for accepted connections; None where there is none (``--insecure``)."""
+    def context(self) -> ssl.SSLContext | None:
+        """TLS for one more accepted connection; None where there is none (``--insecure``)."""
 
-    def role(self, pin: Pin | None) -> str:
-        """The role of the holder of a key. Raises RefusedError with the reason."""
+    def role(self, certificate: Certificate | None) -> str:
+        """The role of whoever has proven to hold a key. Raises RefusedError with the reason."""
 
     def ready(self) -> bool:
         """Whether connections can be answered yet."""
@@ -31,10 +32,10 @@ class Authority(Protocol):
 class Insecure:
     """The authority of ``--insecure``: whoever comes may do everything."""
 
-    def answering(self) -> None:
+    def context(self) -> None:
         """No TLS."""
 
-    def role(self, pin: Pin | None) -> str:
+    def role(self, certificate: Certificate | None) -> str:
         """Everybody is admin."""
         return ADMIN
 
@@ -43,18 +44,36 @@ class Insecure:
         return True
 
 
+class Contexts:
+    """TLS as the holder of one credential, made anew only when others are trusted."""
+
+    def __init__(self, credential: Credential, *, answers: bool) -> None:
+        self._credential = credential
+        self._answers = answers
+        self._trusted: frozenset[Certificate] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def trusting(self, certificates: Iterable[Certificate]) -> ssl.SSLContext:
+        """The context for peers of these certificates."""
+        trusted = frozenset(certificates)
+        if self._context is None or trusted != self._trusted:
+            self._context = tls_context(self._credential, trusted, answers=self._answers)
+            self._trusted = trusted
+        return self._context
+
+
 @frozen
 class Entry:
     """How to enter a daemon.
 
     Attributes:
-        tls: as whom.
-        accepts: whether the daemon of a pin is the right one.
-        what: which one that is, in messages.
+        context: TLS, as whom.
+        accepted: certificates of which the daemon must have one.
+        what: which daemon that is, in messages.
     """
 
-    tls: PinnedTLS
-    accepts: Callable[[Pin], bool]
+    context: ssl.SSLContext
+    accepted: frozenset[Certificate]
     what: str
 
 
@@ -75,8 +94,10 @@ class Membership:
         self.insecure = insecure
         self._roles = roles
         self._access: Access | None = None
-        self._tls: PinnedTLS | None = None
-        self._keys: Mapping[Pin, str] = {}
+        self._to_scheduler: Contexts | None = None
+        self._to_worker: Contexts | None = None
+        self._answering: Contexts | None = None
+        self._keys: Mapping[Certificate, str] = {}
 
     def to_scheduler(self, address: str) -> Entry | None:
         """The way into the scheduler at *address*; None without TLS.
@@ -86,14 +107,18 @@ class Membership:
         """
         if self.insecure:
             return None
-        if self._access is None or self._tls is None:
+        if self._access is None or self._to_scheduler is None:
             access = find_access(address, self._given)
-            self._tls = PinnedTLS(access.credential(*self._roles))
+            credential = access.credential(*self._roles)
+            self._to_scheduler = Contexts(credential, answers=False)
+            self._to_worker = Contexts(credential, answers=False)
+            self._answering = Contexts(credential, answers=True)
             self._access = access
-            first = {pin: WORKER for pin in access.workers}
-            self._keys = {**first, **{c.pin: c.role for c in access.credentials.values()}}
-        wanted = self._access.scheduler
-        return Entry(self._tls, lambda pin: pin == wanted, "the scheduler that this access is for")
+            own = {each.certificate: each.role for each in access.credentials.values()}
+            self._keys = {**dict.fromkeys(access.workers, WORKER), **own}
+        wanted = frozenset((self._access.scheduler,))
+        what = "the scheduler that this access is for"
+        return Entry(self._to_scheduler.trusting(wanted), wanted, what)
 
     def forget(self) -> None:
         """Look for the access anew next time: the scheduler may have been set up anew."""
@@ -103,33 +128,29 @@ class Membership:
         """The way into any worker of the network; None without TLS."""
         if self.insecure:
             return None
-        assert self._tls is not None, "no worker is known before the scheduler"
-        return Entry(
-            self._tls, lambda pin: self._keys.get(pin) == WORKER, "a worker of this network"
-        )
+        assert self._to_worker is not None, "no worker is known before the scheduler"
+        workers = frozenset(each for each, role in self._keys.items() if role == WORKER)
+        return Entry(self._to_worker.trusting(workers), workers, "a worker of this network")
 
-    def learn(self, keys: Mapping[Pin, str]) -> None:
-        """The scheduler tells the keys that count, with their roles."""
+    def learn(self, keys: Mapping[Certificate, str]) -> None:
+        """The scheduler tells the certificates that count, with their roles."""
         self._keys = keys
 
     # -- as the authority of a port
 
-    def answering(self) -> Ends | None:
+    def context(self) -> ssl.SSLContext | None:
         """TLS for those that the scheduler knows."""
-        if self.insecure:
-            return None
-        assert self._tls is not None
-        return self._tls.answering(lambda pin: pin in self._keys)
+        return None if self._answering is None else self._answering.trusting(self._keys)
 
-    def role(self, pin: Pin | None) -> str:
+    def role(self, certificate: Certificate | None) -> str:
         """As the scheduler says. Raises RefusedError."""
         if self.insecure:
             return ADMIN
-        role = self._keys.get(pin) if pin is not None else None
+        role = self._keys.get(certificate) if certificate is not None else None
         if role is None:
             raise RefusedError("this credential is not, or no longer, one of this network")
         return role
 
     def ready(self) -> bool:
         """Whether there is an access, or none is needed."""
-        return self.insecure or self._tls is not None
+        return self.insecure or self._answering is not None

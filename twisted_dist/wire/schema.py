@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgpack
 from attrs import field, frozen
 
+from twisted_dist.access.credential import is_certificate
 from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES, TARGET_BYTES
 
@@ -78,15 +79,12 @@ def _metrics(value: Any) -> bool:
     )
 
 
-#: bytes of a key's pin: a SHA-256
-_PIN_BYTES: Final = 32
-
-
 def _keys(value: Any) -> bool:
     return (
         type(value) is dict
-        and all(type(pin) is bytes and len(pin) == _PIN_BYTES for pin in value)
         and set(map(type, value.values())) <= _STR
+        and set(map(type, value)) <= _BYTES
+        and all(map(is_certificate, value))
     )
 
 

@@ -1,147 +1,296 @@
-"""TLS 1.3 where each end knows the other by the pin of its key (`access.credential`).
+"""TLS 1.3 where each end knows the other by its certificate (`access.credential`).
 
-An end that is asked refuses, within the handshake, whoever does not hold a key that it
-knows: a stranger gets a TLS alert and no byte of this package's protocol. An end that asks
-checks the other's key before it says anything. Nothing of a certificate counts but its key,
-so neither names nor authorities nor dates are looked at. Sessions are not resumed: each
-connection proves anew.
+A daemon refuses, within the handshake, whoever does not hold the key of a certificate that
+it knows: a stranger gets a TLS alert and no byte of this package's protocol. An end that
+dials takes only the certificates that it expects. Sessions are not resumed: each connection
+proves anew.
+
+The TLS is OpenSSL's, by the standard library's `ssl` on buffers in memory; here it is put
+between a Twisted transport and a protocol. Twisted's own such layer goes through pyOpenSSL
+and gathers writes for the reactor's next turn, which costs a lone message twice as much
+(docs/decisions/0009).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from OpenSSL import SSL
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IOpenSSLServerConnectionCreator,
-    IReactorTime,
-)
-from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from twisted_dist.access.credential import Credential, Pin, pin_of
-from twisted_dist.wire.transports import PromptTransport
+from twisted_dist.access.credential import Certificate, Credential
+from twisted_dist.wire.transports import send_at_once, write_now
 
-#: of TLS 1.3's, in order: AES-128 costs least where processors help with it, and is enough
-_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"
 #: what a fatal alert "protocol version" is on the wire (RFC 8446, section 6): the answer to
 #: a peer that speaks TLS where none is spoken
 ALERT_PROTOCOL_VERSION: Final = b"\x15\x03\x03\x00\x02\x02\x46"
 #: first byte of a TLS record with a handshake, and of one with an alert
 HANDSHAKE_RECORD, ALERT_RECORD = 0x16, 0x15
+#: bytes that are decrypted at a time; a record has 16 KiB at most
+_READ_BYTES: Final = 64 * 1024
 
 
-class _Prompt(TLSMemoryBIOProtocol):
-    """TLS on a transport that writes at once; what is written here is batched already."""
+@contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """A path under which `ssl`, which takes keys from files only, finds *content*.
 
-    def makeConnection(self, transport: Any) -> None:
-        """Put the prompt transport between."""
-        super().makeConnection(PromptTransport(transport))
-
-
-class TLSFactory(TLSMemoryBIOFactory):
-    """Puts TLS below the protocols of another factory."""
-
-    protocol = _Prompt
-
-    def __init__(self, ends: Ends, wrapped: Factory, clock: IReactorTime) -> None:
-        super().__init__(ends, ends.asks, wrapped, clock)
-
-
-class PinnedTLS:
-    """TLS as the holder of one credential."""
-
-    def __init__(self, credential: Credential) -> None:
-        self._credential = credential
-
-    def asking(self, accepts: Callable[[Pin], bool]) -> Ends:
-        """For one dialled connection to a daemon whose pin *accepts* takes."""
-        return Ends(self._credential, accepts, asks=True)
-
-    def answering(self, accepts: Callable[[Pin], bool]) -> Ends:
-        """For all connections that a daemon accepts, of peers whose pin *accepts* takes."""
-        return Ends(self._credential, accepts, asks=False)
+    A file in memory where the system has such; else one that only this user can read, for
+    as long as it takes.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("twisted_dist", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, content)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    descriptor, path = tempfile.mkstemp(prefix="twisted_dist-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        yield path
+    finally:
+        os.unlink(path)
 
 
-#: a chain is one certificate: the peer's own, self-signed
-_LEAF: Final = 0
+def tls_context(
+    credential: Credential, trusted: Iterable[Certificate], *, answers: bool
+) -> ssl.SSLContext:
+    """What connections are made with.
+
+    Args:
+        credential: who this end is.
+        trusted: certificates of whom the other end may be; the key of one of them is proven.
+        answers: whether this end accepts connections, or dials.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if answers else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # a certificate has no name that matters
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.options |= ssl.OP_NO_TICKET
+    if answers:
+        context.num_tickets = 0
+    known = b"".join(trusted)
+    if known:
+        context.load_verify_locations(cadata=known)
+    with _as_file(credential.pem()) as path:
+        context.load_cert_chain(path)
+    return context
 
 
-@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
-class Ends:
-    """Makes the TLS side of connections.
+class TLSProtocol(Protocol):
+    """Speaks TLS on its transport, and is the transport of another protocol.
 
-    Attributes:
-        refused: pin of the last peer that was not accepted.
+    What is written leaves at once. Nothing waits for the other side's farewell when the
+    connection is closed: frames have lengths, so that nothing cut off is taken for whole.
+
+    Args:
+        context: of `tls_context`.
+        inner: whose bytes are to be protected.
+        answers: whether this end accepted the connection.
+        secured: called when the handshake is done and the peer's key proven.
     """
 
+    transport: Any
+
     def __init__(
-        self, credential: Credential, accepts: Callable[[Pin], bool], *, asks: bool
+        self,
+        context: ssl.SSLContext,
+        inner: Any,
+        *,
+        answers: bool,
+        secured: Callable[[], None] | None = None,
     ) -> None:
-        self._accepts = accepts
-        self.asks = asks
-        self.refused: Pin | None = None
-        self._context = context = SSL.Context(SSL.TLS_METHOD)
-        context.set_min_proto_version(SSL.TLS1_3_VERSION)
-        context.set_tls13_ciphersuites(_SUITES)
-        context.set_options(SSL.OP_NO_TICKET)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-        context.use_certificate(credential.certificate())
-        context.use_privatekey(credential.private_key())
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._verify)
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=answers)
+        self._inner = inner
+        self._secured = secured
+        self._is_secure = False
+        #: written before the handshake was done
+        self._early: list[bytes] = []
+        self._problem: ssl.SSLError | None = None
+        self.disconnecting = False
 
-    def _verify(
-        self, connection: SSL.Connection, certificate: Any, error: int, depth: int, ok: int
-    ) -> bool:
-        """OpenSSL's question about a certificate; its own opinion of it does not matter."""
-        pin = pin_of(certificate.to_cryptography())
-        if depth == _LEAF and self._accepts(pin):
-            return True
-        self.refused = pin
-        return False
+    # -- as a protocol
 
-    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        """The asking side of one connection (Twisted's interface)."""
-        return SSL.Connection(self._context, None)
+    def connectionMade(self) -> None:
+        """Begin the handshake."""
+        send_at_once(self.transport)
+        self._inner.makeConnection(self)
+        self._shake_hands()
 
-    def serverConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
-        """The answering side of one connection (Twisted's interface)."""
-        return SSL.Connection(self._context, None)
+    def dataReceived(self, data: bytes) -> None:
+        """Decrypt, and hand on what comes out."""
+        if self._problem is not None:
+            return
+        self._incoming.write(data)
+        if not self._is_secure:
+            self._shake_hands()
+            if not self._is_secure:
+                return
+        tls, incoming, inner = self._tls, self._incoming, self._inner
+        try:
+            while not self.disconnecting and (plain := tls.read(_READ_BYTES)):
+                inner.dataReceived(plain)
+                if not (incoming.pending or tls.pending()):
+                    break  # as a rule: an exception to learn that costs as much as the rest
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.transport.loseConnection()
+        except ssl.SSLError as problem:
+            self._fail(problem)
+        if self._outgoing.pending:  # TLS's own: an alert, a new key
+            self._flush()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except ssl.SSLError as problem:
+            self._fail(problem)
+            return
+        self._is_secure = True
+        self._flush()
+        if self._secured is not None:
+            self._secured()
+        early, self._early = self._early, []
+        if early:
+            closing, self.disconnecting = self.disconnecting, False
+            self.write(b"".join(early))
+            if closing:
+                self.loseConnection()
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            write_now(self.transport, self._outgoing.read())
+
+    def _fail(self, problem: ssl.SSLError) -> None:
+        self._problem = self._problem or problem
+        self._flush()  # the alert that says why
+        self.disconnecting = True
+        self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Pass it on; where TLS ended it, with TLS's reason."""
+        self.disconnecting = True
+        inner, self._inner = self._inner, _Nobody()
+        inner.connectionLost(reason if self._problem is None else Failure(self._problem))
+
+    # -- as a transport
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send, at once where the kernel takes it."""
+        if self.disconnecting:
+            return
+        if not self._is_secure:
+            self._early.append(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as problem:
+            self._fail(problem)
+            return
+        write_now(self.transport, self._outgoing.read())
+
+    def writeSequence(self, parts: Iterable[bytes]) -> None:
+        """Write several."""
+        self.write(b"".join(parts))
+
+    def loseConnection(self) -> None:
+        """Close, after what was written."""
+        if self.disconnecting:
+            return
+        self.disconnecting = True
+        if self._is_secure:
+            self._say_farewell()
+        elif not self._early:
+            self.transport.loseConnection()
+
+    def _say_farewell(self) -> None:
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass  # it would wait for the other side's
+        self._flush()
+        self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Close at once."""
+        self.disconnecting = True
+        self.transport.abortConnection()
+
+    def getPeer(self) -> Any:
+        """The other end's address."""
+        return self.transport.getPeer()
+
+    def getHost(self) -> Any:
+        """This end's address."""
+        return self.transport.getHost()
+
+    def peer_certificate(self) -> Certificate | None:
+        """The certificate whose key the peer has proven to hold; None before."""
+        return self._tls.getpeercert(binary_form=True) if self._is_secure else None
 
 
-def peer_pin(transport: Any) -> Pin | None:
-    """Pin of the key that the peer has proven to hold; None where there is no TLS."""
-    get = getattr(transport, "getPeerCertificate", None)
-    certificate = get() if get is not None else None
-    return None if certificate is None else pin_of(certificate.to_cryptography())
+class _Nobody(Protocol):
+    """Hears nothing."""
 
 
+class TLSFactory(Factory):
+    """Puts TLS below the protocols of another factory, for accepted connections.
+
+    Args:
+        context: called for each connection.
+        wrapped: makes the protocols.
+    """
+
+    noisy = False
+
+    def __init__(self, context: Callable[[], ssl.SSLContext | None], wrapped: Factory) -> None:
+        self._context = context
+        self._wrapped = wrapped
+
+    def buildProtocol(self, addr: Any) -> TLSProtocol:
+        """One more connection."""
+        context = self._context()
+        assert context is not None, "the factory of a daemon without TLS"
+        return TLSProtocol(context, self._wrapped.buildProtocol(addr), answers=True)
+
+
+def peer_certificate(transport: Any) -> Certificate | None:
+    """What the peer has proven to hold the key of; None where there is no TLS."""
+    return transport.peer_certificate() if isinstance(transport, TLSProtocol) else None
+
+
+NOT_KNOWN_THERE: Final = "it does not know this credential"
+NOT_KNOWN_HERE: Final = "its credential is not one of this network"
+NO_TLS: Final = "it does not speak TLS 1.3"
 #: what OpenSSL says, in parts, and what it means; the first that fits
 _MEANINGS: Final = (
-    (("unknown ca", "bad certificate"), "it does not know this credential"),
-    (("certificate required", "peer did not return a certificate"), "it showed no credential"),
-    (("certificate verify failed",), "its credential is not one of this network"),
-    (("http request", "https proxy request"), "it speaks HTTP"),
-    (
-        ("protocol version", "wrong version", "unsupported protocol", "packet length"),
-        "it does not speak TLS 1.3",
-    ),
+    (("UNKNOWN_CA", "ALERT_BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN"), NOT_KNOWN_THERE),
+    (("CERTIFICATE_REQUIRED", "DID_NOT_RETURN_A_CERTIFICATE"), "it showed no credential"),
+    (("CERTIFICATE_VERIFY_FAILED",), NOT_KNOWN_HERE),
+    (("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"), "it speaks HTTP"),
+    (("VERSION", "UNSUPPORTED_PROTOCOL", "PACKET_LENGTH", "RECORD_LAYER"), NO_TLS),
 )
 
 
-def tls_problem(failure: Failure) -> str | None:
+def tls_problem(problem: object) -> str | None:
     """In words, what ended a TLS connection; None where it was not TLS that did."""
-    problem = failure.value
-    if not isinstance(problem, SSL.Error):
+    if not isinstance(problem, ssl.SSLError):
         return None
-    parts = [str(part) for each in (problem.args[0] if problem.args else ()) for part in each]
-    said = "; ".join(part for part in parts if part)
+    said = f"{problem.reason or problem}"
     for signs, meaning in _MEANINGS:
         if any(sign in said for sign in signs):
             return meaning
-    return f"TLS failed: {said or 'no reason given'}"
+    return f"TLS failed: {said}"
