@@ -16,6 +16,7 @@ The tree::
     │   └── DataLostError       scattered data whose last holder died
     └── RemoteError             an exception that could not be pickled, as text
 
+``InsecureWarning`` is a warning: a client was told to do without TLS and credentials.
 ``CancelledError`` is ``concurrent.futures.CancelledError``, so that code written for the
 standard library keeps working; ``TimeoutError`` is the built-in one for the same reason.
 """
@@ -31,6 +32,7 @@ __all__ = [
     "ConnectionClosedError",
     "DataLostError",
     "DependencyLostError",
+    "InsecureWarning",
     "ProtocolError",
     "RefusedError",
     "RemoteError",
@@ -96,6 +98,10 @@ class DataLostError(TaskError):
 
 class RemoteError(TwistedDistError):
     """Stands for a remote exception that could not be pickled or loaded here."""
+
+
+class InsecureWarning(UserWarning):
+    """A client was told to do without TLS and credentials: whoever is in between is it."""
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - as concurrent.futures and pool name theirs

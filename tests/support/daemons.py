@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,10 +28,16 @@ class Daemon:
         command: its words; the first is looked up beside this interpreter.
         wrap: words before them, such as ``ip netns exec NAME``.
         cwd: the directory to run it in.
+        env: variables beside those of this process.
     """
 
     def __init__(
-        self, command: Sequence[str], *, wrap: Sequence[str] = (), cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        wrap: Sequence[str] = (),
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         program, *rest = command
         self.process = subprocess.Popen(
@@ -40,7 +47,7 @@ class Daemon:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=cwd,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
         self.lines: list[str] = []
         self._fresh: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -105,8 +112,8 @@ def starting() -> Iterator:
     """A function that starts daemons; what still runs in the end is killed."""
     started: list[Daemon] = []
 
-    def start(*command: str, wrap: Sequence[str] = (), cwd: Path | None = None) -> Daemon:
-        daemon = Daemon(command, wrap=wrap, cwd=cwd)
+    def start(*command: str, **how: Any) -> Daemon:
+        daemon = Daemon(command, **how)
         started.append(daemon)
         return daemon
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgpack
 from attrs import field, frozen
 
 from twisted_dist.access.credential import SEED_BYTES, Certificate, Credential, is_certificate
@@ -59,22 +59,23 @@ class Access:
 
     # -- as text
 
-    def dump(self) -> str:
-        """The content of an access file: JSON that a person can look at."""
-        content = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "addresses": list(self.addresses),
             "machine": self.machine,
-            "scheduler": encode(self.scheduler),
-            "workers": [encode(each) for each in sorted(self.workers)],
-            "credentials": {r: encode(c.reveal()) for r, c in self.credentials.items()},
+            "scheduler": self.scheduler,
+            "workers": sorted(self.workers),
+            "credentials": {role: each.reveal() for role, each in self.credentials.items()},
         }
-        return json.dumps(content, indent=1) + "\n"
+
+    def dump(self) -> str:
+        """The content of an access file: JSON that a person can look at."""
+        return json.dumps(self._content(), indent=1, default=encode) + "\n"
 
     def join_string(self) -> str:
         """The same in one word, for an environment variable."""
-        compact = json.dumps(json.loads(self.dump()), separators=(",", ":"))
-        return JOIN_PREFIX + encode(compact.encode())
+        return JOIN_PREFIX + encode(msgpack.packb(self._content(), use_bin_type=True))
 
     @classmethod
     def load(cls, text: str) -> Access:
@@ -88,8 +89,9 @@ class Access:
             raise AccessError(f"an access of more than {MAX_ACCESS_BYTES} bytes is none of ours")
         try:
             if text.startswith(JOIN_PREFIX):
-                text = decode(text.removeprefix(JOIN_PREFIX), None).decode()
-            content = json.loads(text)
+                content = msgpack.unpackb(decode(text.removeprefix(JOIN_PREFIX), None), raw=False)
+            else:
+                content = json.loads(text)
             if content["format"] != FORMAT:
                 raise ValueError
             credentials = {
@@ -107,7 +109,7 @@ class Access:
                 frozenset(map(decode_certificate, content["workers"])),
                 credentials,
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException):
             raise AccessError(
                 "this is no access file and no join string of this version of twisted_dist; "
                 "make one with  daccess make"
@@ -120,13 +122,11 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: Any, size: int | None) -> bytes:
-    """What `encode` encoded; ValueError unless it has *size* bytes."""
-    if not isinstance(text, str):
-        raise ValueError("not text")
-    try:
+    """Bytes, encoded by `encode` or not; ValueError unless there are *size* of them."""
+    if isinstance(text, bytes):
+        data = text
+    else:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error as problem:
-        raise ValueError(str(problem)) from None
     if size is not None and len(data) != size:
         raise ValueError("not of its size")
     return data

@@ -107,7 +107,7 @@ class Daemon(Service):
         line = f"{self.program}: cannot start: {failure.getErrorMessage()}"
         if sys.__stderr__ is not None:
             print(line, file=sys.__stderr__, flush=True)
-        self.log.error("{line}", line=line)
+        self.log.error("{line}", line=line, told=True)
         self.exit_status = 1
         # twistd ends with status 0 whatever happened; atexit comes after its pid file is gone
         atexit.register(_exit, self.exit_status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, cast
 
 
 def _run(module_name: str) -> int:
@@ -12,6 +12,7 @@ def _run(module_name: str) -> int:
         FilteringLogObserver,
         LogLevel,
         LogLevelFilterPredicate,
+        PredicateResult,
         globalLogBeginner,
         textFileLogObserver,
     )
@@ -19,8 +20,14 @@ def _run(module_name: str) -> int:
     module: Any = importlib.import_module(module_name)
     options = module.Options()
     options.parseOptions(sys.argv[1:])
+
+    def not_told_yet(event: Any) -> Any:
+        """What a daemon has said on standard error itself is not said there again."""
+        return PredicateResult.no if event.get("told") else PredicateResult.maybe
+
     observer = FilteringLogObserver(
-        textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.warn)]
+        textFileLogObserver(sys.stderr),
+        [cast("Any", not_told_yet), LogLevelFilterPredicate(LogLevel.warn)],
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     daemon = module.makeService(options)

@@ -8,6 +8,7 @@ once for whatever has gathered.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, cast
@@ -23,7 +24,7 @@ from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING
 from twisted_dist.client.pickling import CallPickler, FunctionTable, function_name
 from twisted_dist.client.questions import Questions
 from twisted_dist.core import task as kinds
-from twisted_dist.errors import ConnectError, ConnectionClosedError, RefusedError
+from twisted_dist.errors import ConnectError, ConnectionClosedError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import dump_value, load_value, value_nbytes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.entering import enter
@@ -53,6 +54,13 @@ _STATUS: Final = {kinds.CANCELLED: CANCELLED, kinds.DATA_LOST: LOST, "connection
 
 def as_client(access: GivenAccess, insecure: bool) -> Membership:
     """What a client enters with: an admin's credential if it has one, a submitter's else."""
+    if insecure:
+        warnings.warn(
+            "this client uses neither TLS nor a credential: whoever is at that address, or on "
+            "the way there, reads and changes what it sends, and runs code here",
+            InsecureWarning,
+            stacklevel=3,
+        )
     return Membership(access, insecure, (ADMIN, SUBMIT))
 
 

@@ -19,7 +19,7 @@ from twisted_dist.wire.membership import Contexts
 
 #: seconds between looks at the network file and at what has expired: how long a revoked
 #: credential may go on
-LOOK_S: Final = 2.0
+LOOK_S: Final = 0.5
 
 
 class NetworkAuthority:
@@ -116,7 +116,12 @@ class NetworkAuthority:
         return self._contexts.trusting(self._network.grants)
 
     def role(self, certificate: Certificate | None) -> str:
-        """The role of the holder of a key. Raises RefusedError."""
+        """The role of the holder of a key. Raises RefusedError.
+
+        What has changed is told to all members before anybody is let in: who has just been
+        given a credential will soon ask a worker.
+        """
+        self._look()
         assert self._network is not None
         grant = self._network.grants.get(certificate) if certificate is not None else None
         if grant is None:

@@ -178,9 +178,8 @@ class Worker(ListeningService):
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialling = None
-        if self._stopping is not None:
-            failure.trap(defer.CancelledError, ConnectError)
-            return
+        if failure.check(defer.CancelledError):
+            return  # by stop_work
         if self._first is not None:
             first, self._first = self._first, None
             first.errback(failure)
@@ -203,7 +202,7 @@ class Worker(ListeningService):
                     raise
                 # it was welcome once: whoever has its name now may go again, and a scheduler
                 # that was set up anew may leave its access where it was
-                self.log.error("{s}: {why}", s=self.scheduler, why=problem)
+                self.log.error("cannot register: {why}", why=problem)
                 self._membership.forget()
                 delay = MOST_RETRY_S
             else:

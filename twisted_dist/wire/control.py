@@ -23,6 +23,7 @@ from twisted_dist.wire.refusals import Refusals
 from twisted_dist.wire.tls import (
     ALERT_PROTOCOL_VERSION,
     HANDSHAKE_RECORD,
+    NOT_KNOWN_THERE,
     TLSFactory,
     peer_certificate,
     tls_problem,
@@ -184,6 +185,8 @@ class ControlProtocol(amp.AMP):
         """Stop the deadline and tell the factory."""
         self._cancel_deadline()
         problem = tls_problem(reason.value)
+        if problem == NOT_KNOWN_THERE:
+            problem = f"it takes this {self._owner.service}'s key for another's"
         if problem is not None and not self.greeted and not self._refused:
             self._owner.refusals.note(self.transport.getPeer(), problem)
         super().connectionLost(reason)

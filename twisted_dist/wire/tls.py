@@ -176,6 +176,9 @@ class TLSProtocol(Protocol):
 
     def _fail(self, problem: ssl.SSLError) -> None:
         self._problem = self._problem or problem
+        if not self._is_secure and not self._outgoing.pending:
+            # OpenSSL has no word for what is no TLS at all
+            write_now(self.transport, ALERT_PROTOCOL_VERSION)
         self._flush()  # the alert that says why
         self.disconnecting = True
         self.transport.loseConnection()
