@@ -14,6 +14,7 @@ from twisted_dist import version
 __version__ = version.VERSION
 
 _PLACES = {
+    "Access": "access.access",
     "AsyncClient": "client.async_client",
     "Client": "client.client",
     "Executor": "client.executor",

@@ -187,8 +187,9 @@ class ControlProtocol(amp.AMP):
         problem = tls_problem(reason.value)
         if problem == NOT_KNOWN_THERE:
             problem = f"it takes this {self._owner.service}'s key for another's"
-        if problem is not None and not self.greeted and not self._refused:
-            self._owner.refusals.note(self.transport.getPeer(), problem)
+        if not self.greeted and not self._refused:
+            # a member without an access looks whether somebody is there, and so do others
+            self._owner.refusals.note(self.transport.getPeer(), problem or "it left without a word")
         super().connectionLost(reason)
         self._owner.has_gone(self)
 

@@ -29,13 +29,13 @@ class Refusals:
         now = self._clock.seconds()
         if now - self._began >= WINDOW_S:
             if self._left_out:
-                self.log.warn("{n} more were turned away", n=self._left_out)
+                self.log.warn("{n} more were not let in", n=self._left_out)
             self._began, self._told, self._left_out = now, 0, 0
         if self._told < MOST_LINES:
             self._told += 1
             where = f"{peer.host}:{peer.port}" if hasattr(peer, "port") else str(peer)
             self.log.warn(
-                "this {service} turned {where} away: {why}",
+                "this {service} did not let {where} in: {why}",
                 service=self._service,
                 where=where,
                 why=why,
