@@ -8,6 +8,7 @@ from typing import Any, cast
 
 
 def _run(module_name: str) -> int:
+    from twisted.internet.main import installReactor
     from twisted.logger import (
         FilteringLogObserver,
         LogLevel,
@@ -16,6 +17,8 @@ def _run(module_name: str) -> int:
         globalLogBeginner,
         textFileLogObserver,
     )
+
+    from twisted_dist.wire.reactor import make_reactor
 
     module: Any = importlib.import_module(module_name)
     options = module.Options()
@@ -30,6 +33,7 @@ def _run(module_name: str) -> int:
         [cast("Any", not_told_yet), LogLevelFilterPredicate(LogLevel.warn)],
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+    installReactor(make_reactor())
     daemon = module.makeService(options)
     from twisted.internet import reactor
 

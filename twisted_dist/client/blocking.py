@@ -11,16 +11,14 @@ from typing import Any, TypeVar
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from twisted_dist.wire.reactor import make_reactor
+
 T = TypeVar("T")
 
 
 def _new_reactor() -> Any:
     """A reactor of our own: the global one may be taken, and runs only once a process."""
-    try:
-        from twisted.internet.epollreactor import EPollReactor as OwnReactor
-    except ImportError:  # not Linux
-        from twisted.internet.selectreactor import SelectReactor as OwnReactor
-    reactor = OwnReactor()
+    reactor = make_reactor()
     reactor._registerAsIOThread = False
     return reactor
 

@@ -27,10 +27,6 @@ _MAYBE_BYTES: Final[set[object]] = {bytes, type(None)}
 _STR: Final[set[object]] = {str}
 
 
-def _scalar(kind: type) -> Callable[[Any], bool]:
-    return lambda value: type(value) is kind
-
-
 def _column(kinds: AbstractSet[object]) -> Callable[[Any], bool]:
     return lambda value: type(value) is list and set(map(type, value)) <= kinds
 
@@ -88,12 +84,13 @@ def _keys(value: Any) -> bool:
     )
 
 
-#: kinds of fields: what docs/protocol.md calls them, and whether a value is one
-KINDS: Final[dict[str, Callable[[Any], bool]]] = {
-    "int": _scalar(int),
-    "str": _scalar(str),
-    "bytes": _scalar(bytes),
-    "bool": _scalar(bool),
+#: kinds of fields: what docs/protocol.md calls them, and the type, or the function that
+#: says whether a value is one
+KINDS: Final[dict[str, Callable[[Any], Any]]] = {
+    "int": int,
+    "str": str,
+    "bytes": bytes,
+    "bool": bool,
     "any": lambda value: True,
     "ints": _column(_INT),
     "strs": _column(_STR),
@@ -105,6 +102,8 @@ KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "metrics": _metrics,
     "keys": _keys,
 }
+
+_SCALARS: Final = frozenset((int, str, bytes, bool))
 
 BY_NUMBER: Final[dict[int, Message]] = {}
 
@@ -153,8 +152,8 @@ class Message:
     #: indices of the fields that `encode` cuts, and of those whose elements may be large
     columns: tuple[int, ...] = field(init=False)
     heavy: tuple[int, ...] = field(init=False)
-    #: name and kind of each field, with the function that checks the kind
-    checks: tuple[tuple[str, str, Callable[[Any], bool]], ...] = field(init=False)
+    #: name and kind of each field, with the type or the function that checks the kind
+    checks: tuple[tuple[str, str, Callable[[Any], Any]], ...] = field(init=False)
 
     @columns.default
     def _columns(self) -> tuple[int, ...]:
@@ -167,7 +166,7 @@ class Message:
         return tuple(index for index in self.columns if self.fields[index][1] in _HEAVY)
 
     @checks.default
-    def _checks(self) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
+    def _checks(self) -> tuple[tuple[str, str, Callable[[Any], Any]], ...]:
         return tuple((name, kind, KINDS[kind]) for name, kind in self.fields)
 
     def pack(self, *values: Any) -> bytes:
@@ -186,7 +185,10 @@ class Message:
         columns = self.columns
         if not columns:
             return [self.pack(*values)]
-        parts = pieces(len(values[columns[0]]), [values[each] for each in self.heavy])
+        rows = len(values[columns[0]])
+        if rows == 1:  # one row is one frame, however large
+            return [self.pack(*values)]
+        parts = pieces(rows, [values[each] for each in self.heavy])
         if len(parts) == 1:
             return [self.pack(*values)]
         return [
@@ -278,7 +280,7 @@ def decode(payload: bytes, allowed: Sequence[int]) -> tuple[int, dict[str, Any]]
         raise ProtocolError(f"{message.name}: {len(message.fields)} fields expected")
     out = {}
     for (name, kind, check), value in zip(message.checks, fields[1:]):
-        if not check(value):
+        if type(value) is not check and (check in _SCALARS or not check(value)):
             raise ProtocolError(f"{message.name}.{name}: expected {kind}")
         out[name] = value
     if message.parallel and len({len(out[name]) for name in message.parallel}) != 1:
