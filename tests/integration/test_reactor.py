@@ -3,11 +3,14 @@
 import os
 import threading
 
+import pytest
 from twisted.internet import defer
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 
 from twisted_dist.client.blocking import ReactorThread
+
+pytestmark = pytest.mark.slow
 
 
 class Echo(Protocol):
