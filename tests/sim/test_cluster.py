@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.simcluster import SimCluster
+from twisted_dist.errors import ConnectError
 from twisted_dist.services.scheduler import Scheduler
 
 
@@ -123,6 +124,18 @@ def test_worker_before_scheduler():
     cluster.scheduler = scheduler
     cluster.wait(scheduler.start(8786))
     assert cluster.wait(registered, 10) == next(iter(cluster.workers.values())).address
+    cluster.stop()
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.01, 5.0, 9.99, 12.0])
+def test_stop_while_registering(seconds):
+    """`Worker.stop` leaves no call behind, in whatever step of registering it comes."""
+    cluster = SimCluster(11)
+    cluster.net.partition("10.0.0.1", "10.1.0.1")  # connections are made, and nothing is said
+    registered = cluster.add_worker()
+    registered.addErrback(lambda failure: failure.trap(ConnectError))
+    end = cluster.net.clock.seconds() + seconds
+    cluster.net.run(lambda: cluster.net.clock.seconds() >= end)
     cluster.stop()
 
 

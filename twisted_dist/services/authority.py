@@ -35,6 +35,7 @@ class NetworkAuthority:
     """
 
     log = Logger()
+    insecure = False
 
     def __init__(
         self,

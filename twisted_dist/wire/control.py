@@ -273,15 +273,12 @@ class Door(Factory):
     def __init__(self, inner: ControlFactory) -> None:
         self._inner = inner
         self._tls = TLSFactory(inner.authority.context, inner)
-        self._secure: bool | None = None
 
     def buildProtocol(self, addr: Any) -> Protocol | None:
         """One more connection; None, which closes it, while nobody can be known yet."""
         authority = self._inner.authority
         if not authority.ready():
             return None
-        if self._secure is None:
-            self._secure = authority.context() is not None
-        factory: Any = self._tls if self._secure else self._inner
+        factory: Any = self._inner if authority.insecure else self._tls
         protocol: Protocol | None = factory.buildProtocol(addr)
         return protocol

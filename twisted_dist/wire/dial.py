@@ -92,6 +92,9 @@ class Dialled(amp.AMP):
         except RefusedError:
             self.transport.loseConnection()
             raise
+        except defer.CancelledError:
+            self.transport.abortConnection()
+            raise
         except Exception as problem:
             self.transport.abortConnection()
             why = str(problem) or type(problem).__name__
@@ -145,6 +148,8 @@ async def dial(
     except Exception as problem:
         if proto.transport is not None:
             proto.transport.abortConnection()
+        if isinstance(problem, defer.CancelledError):
+            raise  # by the caller: nothing is wrong with the daemon
         raise _explained(problem, address, proto, entry) from None
     return proto
 

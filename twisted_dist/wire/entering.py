@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import defer
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Protocol
 
@@ -45,6 +46,8 @@ async def is_there(reactor: Any, address: str, timeout_s: float) -> bool:
     try:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
         proto: Any = await endpoint.connect(SwitchFactory(Protocol()))
+    except defer.CancelledError:
+        raise
     except Exception:  # whatever it is, nobody is there
         return False
     proto.transport.abortConnection()

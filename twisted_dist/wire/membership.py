@@ -17,10 +17,16 @@ from twisted_dist.wire.tls import tls_context
 
 
 class Authority(Protocol):
-    """Decides, for a listening daemon, who its peers are."""
+    """Decides, for a listening daemon, who its peers are.
 
-    def context(self) -> ssl.SSLContext | None:
-        """TLS for one more accepted connection; None where there is none (``--insecure``)."""
+    Attributes:
+        insecure: there is no TLS, and everybody may do everything.
+    """
+
+    insecure: bool
+
+    def context(self) -> ssl.SSLContext:
+        """TLS for one more accepted connection."""
 
     def role(self, certificate: Certificate | None) -> str:
         """The role of whoever has proven to hold a key. Raises RefusedError with the reason."""
@@ -32,8 +38,11 @@ class Authority(Protocol):
 class Insecure:
     """The authority of ``--insecure``: whoever comes may do everything."""
 
-    def context(self) -> None:
-        """No TLS."""
+    insecure = True
+
+    def context(self) -> ssl.SSLContext:
+        """There is none."""
+        raise RuntimeError("a daemon without TLS was asked for it")
 
     def role(self, certificate: Certificate | None) -> str:
         """Everybody is admin."""
@@ -138,9 +147,10 @@ class Membership:
 
     # -- as the authority of a port
 
-    def context(self) -> ssl.SSLContext | None:
+    def context(self) -> ssl.SSLContext:
         """TLS for those that the scheduler knows."""
-        return None if self._answering is None else self._answering.trusting(self._keys)
+        assert self._answering is not None, "nobody is answered before there is an access"
+        return self._answering.trusting(self._keys)
 
     def role(self, certificate: Certificate | None) -> str:
         """As the scheduler says. Raises RefusedError."""

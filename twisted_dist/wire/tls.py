@@ -259,15 +259,13 @@ class TLSFactory(Factory):
 
     noisy = False
 
-    def __init__(self, context: Callable[[], ssl.SSLContext | None], wrapped: Factory) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext], wrapped: Factory) -> None:
         self._context = context
         self._wrapped = wrapped
 
     def buildProtocol(self, addr: Any) -> TLSProtocol:
         """One more connection."""
-        context = self._context()
-        assert context is not None, "the factory of a daemon without TLS"
-        return TLSProtocol(context, self._wrapped.buildProtocol(addr), answers=True)
+        return TLSProtocol(self._context(), self._wrapped.buildProtocol(addr), answers=True)
 
 
 def peer_certificate(transport: Any) -> Certificate | None:
