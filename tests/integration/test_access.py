@@ -147,6 +147,15 @@ def test_roles(start, address, home):
     assert rpc(worker).identity()["type"] == "nanny"  # the owner's own, found in the home
 
 
+def test_changes_at_the_same_time(address):
+    """`daccess` from many processes at once loses no credential."""
+    command = [BIN / "daccess", "make", "worker", address]
+    making = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(12)]
+    assert [each.wait(PATIENCE_S) for each in making] == [0] * 12
+    names = [line.split()[0] for line in daccess("show", address).splitlines()[1:]]
+    assert {f"worker-{n}" for n in range(1, 13)} <= set(names)
+
+
 def test_revoked(start, address):
     """A revoked credential's connections end within seconds; it is told so when it returns."""
     start("dworker", address, "--nthreads", "2").line("^Registered")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -21,6 +22,9 @@ from zope.interface import implementer
 from twisted_dist.errors import AccessError, ConnectError
 
 T = TypeVar("T")
+
+#: files that a daemon lets itself open: more members than one scheduler can serve
+MOST_FILES: Final = 65536
 
 
 def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
@@ -59,6 +63,18 @@ def warn_insecure(program: str) -> None:
     )
     if sys.__stderr__ is not None:
         print(line, file=sys.__stderr__, flush=True)
+
+
+def allow_files() -> None:
+    """Let this process open as many files as the system lets it, within reason.
+
+    Every member is a connection, and 1,024, the usual limit, were made for `select`. What
+    it starts inherits that, as it does from a shell where somebody has said ``ulimit -n``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def tune_collector() -> None:
@@ -116,6 +132,7 @@ class Daemon(Service):
     def startService(self) -> None:
         """Begin once the reactor runs."""
         super().startService()
+        allow_files()
         from twisted.internet import reactor
 
         self._reactor: Any = reactor

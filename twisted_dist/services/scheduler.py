@@ -135,7 +135,7 @@ class Scheduler(ListeningService):
         """A view by name (`services.views`)."""
         view = VIEWS.get(what)
         if view is None:
-            raise RefusedError(f"no such view: {what!r}; there are {', '.join(sorted(VIEWS))}")
+            raise RefusedError(f"no such view: {what[:40]!r}; there are {', '.join(sorted(VIEWS))}")
         if what == "info":
             return {**self.identity(), **view(self.core.state, arguments)}
         return view(self.core.state, arguments)
@@ -145,7 +145,9 @@ class Scheduler(ListeningService):
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
         known = self.core.state.workers.values()
         if name and any(each.name == name and each.address != address for each in known):
-            raise RefusedError(f"another worker is named {name!r}; give this one another --name")
+            raise RefusedError(
+                f"another worker is named {name[:40]!r}: give this one another --name"
+            )
         number = next(self._numbers)
         end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
         self._workers[number] = end

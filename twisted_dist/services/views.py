@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted_dist.core.state import SchedulerState
+from twisted_dist.errors import RefusedError
 
 
 def who_has(state: SchedulerState, ids: Any) -> dict[str, list[str]]:
     """``{key: [addresses that hold it]}``, of the task ids given or of all."""
+    if ids is not None and not (type(ids) is list and set(map(type, ids)) <= {int}):
+        raise RefusedError("who_has takes a list of task ids, or nothing for all")
     tasks = state.tasks.values() if ids is None else map(state.tasks.get, ids)
     return {t.name: [w.address for w in t.who_has or ()] for t in tasks if t is not None}
 

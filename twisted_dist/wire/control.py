@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -17,7 +18,7 @@ from twisted_dist.access.credential import Certificate
 from twisted_dist.errors import RefusedError
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
-from twisted_dist.wire.dial import skip_amp
+from twisted_dist.wire.dial import let_go, skip_amp
 from twisted_dist.wire.membership import Authority
 from twisted_dist.wire.refusals import Refusals
 from twisted_dist.wire.tls import (
@@ -34,10 +35,17 @@ HELLO_DEADLINE_S: Final = 10.0
 #: connections that have not said hello, at most; the oldest gives way to a new one. Members
 #: need milliseconds for it, so whoever is oldest among so many is none
 MAX_STRANGERS: Final = 1000
+#: share of the files that this process may open that strangers can take
+STRANGERS_SHARE: Final = 0.25
 #: bytes of one AMP box: the largest `commands.Chunked` argument and everything beside it
 MAX_BOX_BYTES: Final = commands.MAX_CHUNKED_BYTES + 64 * 1024
 #: bytes that may come before the hello is there; a hello takes a hundred or two
 MAX_EARLY_BYTES: Final = 4096
+
+
+def _refuse_unknown(name: bytes, box: Any) -> Any:
+    """AMP's answer to a command that there is not; the name may be long, and is the peer's."""
+    raise amp.RemoteAmpError(amp.UNHANDLED_ERROR_CODE, f"there is no command {name[:40]!r}")
 
 
 @frozen
@@ -45,7 +53,8 @@ class Responder:
     """What answers a command.
 
     Attributes:
-        function: called with the protocol and the command's arguments.
+        function: called with the protocol and the command's arguments. What it refuses, it
+            refuses by RefusedError, in less words than an AMP value holds.
         roles: who may ask.
     """
 
@@ -117,9 +126,17 @@ class ControlProtocol(amp.AMP):
         return True
 
     def ampBoxReceived(self, box: Any) -> None:
-        """A whole message has come: the next one may be as long."""
+        """A whole message has come: the next one may be as long.
+
+        AMP itself raises on answers to what nobody asked.
+        """
         self._undigested = 0
-        super().ampBoxReceived(box)
+        if self._refused:
+            return
+        if amp.COMMAND in box and amp.ASK in box and not (amp.ANSWER in box or amp.ERROR in box):
+            super().ampBoxReceived(box)
+        else:
+            self.turn_away("a message that asks nothing")
 
     def lengthLimitExceeded(self, length: int) -> None:
         """What AMP calls for bytes that are none of its."""
@@ -136,10 +153,19 @@ class ControlProtocol(amp.AMP):
                 if self.role in responder.roles:
                     return self._wrapped(command, partial(responder.function, self))
                 return self._wrapped(command, partial(self._refuse_role, command, responder))
-        return None
+        return partial(_refuse_unknown, name)
 
     def _wrapped(self, command: Any, function: Callable[..., Any]) -> Any:
-        return self._wrapWithSerialization(function, command)
+        respond = self._wrapWithSerialization(function, command)
+
+        def checked(box: Any) -> Any:
+            try:
+                return respond(box)
+            except Exception as problem:  # arguments that are none; the function's go elsewhere
+                why = f"{command.__name__} with arguments that are none: {type(problem).__name__}"
+                raise amp.RemoteAmpError(b"REFUSED", why) from None
+
+        return checked
 
     def _refuse_early(self, **_arguments: Any) -> Any:
         raise RefusedError("say hello first")
@@ -192,6 +218,13 @@ class ControlProtocol(amp.AMP):
             self._owner.refusals.note(self.transport.getPeer(), problem or "it left without a word")
         super().connectionLost(reason)
         self._owner.has_gone(self)
+        let_go(self)
+
+
+def most_strangers() -> int:
+    """How many connections without a hello this process can afford."""
+    files, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(MAX_STRANGERS, int(files * STRANGERS_SHARE)))
 
 
 class ControlFactory(Factory):
@@ -225,10 +258,11 @@ class ControlFactory(Factory):
 
     def buildProtocol(self, addr: object) -> ControlProtocol:
         """One more connection; the oldest stranger goes where there are too many."""
-        if len(self._strangers) >= MAX_STRANGERS:
+        most = most_strangers()
+        if len(self._strangers) >= most:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
-            oldest.turn_away(f"more than {MAX_STRANGERS} connections without a hello")
+            oldest.turn_away(f"more than {most} connections without a hello")
         protocol = ControlProtocol(self)
         self.connections.add(protocol)
         self._strangers[protocol] = None

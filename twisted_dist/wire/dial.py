@@ -35,6 +35,17 @@ def skip_amp(proto: amp.AMP) -> None:
         proto.dataReceived = proto.innerProtocol.dataReceived  # type: ignore[method-assign]
 
 
+def let_go(proto: amp.AMP) -> None:
+    """Let go of what a lost connection holds, itself among it.
+
+    AMP's protocols refer to themselves: they, and what had come of a message, would stay
+    until the collector runs, which is seldom in a daemon.
+    """
+    proto.boxReceiver = proto.locator = proto.boxSender = None
+    proto.innerProtocol = None
+    proto.__dict__.pop("dataReceived", None)
+
+
 class Dialled(amp.AMP):
     """The dialling side of a connection while it speaks AMP.
 
@@ -61,11 +72,21 @@ class Dialled(amp.AMP):
             super().dataReceived(data)
             skip_amp(self)
 
+    def ampBoxReceived(self, box: Any) -> None:
+        """An answer to what was asked; AMP itself raises on anything else."""
+        answers = amp.ERROR if amp.ERROR in box else amp.ANSWER
+        whole = answers is amp.ANSWER or (amp.ERROR_CODE in box and amp.ERROR_DESCRIPTION in box)
+        if whole and box.get(answers) in self._outstandingRequests:
+            super().ampBoxReceived(box)
+        else:
+            self.transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Whatever is waited for fails."""
         if self._tls and not self.secured.called:
             self.secured.errback(reason)
         super().connectionLost(reason)
+        let_go(self)
 
     async def ask(self, command: Any, timeout_s: float, **arguments: Any) -> Any:
         """The ``result`` of a command.

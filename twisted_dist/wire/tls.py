@@ -137,14 +137,16 @@ class TLSProtocol(Protocol):
                 return
         tls, incoming, inner = self._tls, self._incoming, self._inner
         try:
-            while not self.disconnecting and (plain := tls.read(_READ_BYTES)):
+            while not self.disconnecting:
+                plain = tls.read(_READ_BYTES)
+                if not plain:  # the other end's farewell
+                    self.loseConnection()
+                    return
                 inner.dataReceived(plain)
                 if not (incoming.pending or tls.pending()):
                     break  # as a rule: an exception to learn that costs as much as the rest
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
-            self.transport.loseConnection()
         except ssl.SSLError as problem:
             self._fail(problem)
         if self._outgoing.pending:  # TLS's own: an alert, a new key
@@ -175,7 +177,7 @@ class TLSProtocol(Protocol):
             write_now(self.transport, self._outgoing.read())
 
     def _fail(self, problem: ssl.SSLError) -> None:
-        self._problem = self._problem or problem
+        self._problem = self._problem or problem.with_traceback(None)  # which would hold all this
         if not self._is_secure and not self._outgoing.pending:
             # OpenSSL has no word for what is no TLS at all
             write_now(self.transport, ALERT_PROTOCOL_VERSION)
