@@ -1,0 +1,107 @@
+"""Arbitrary bytes into frames, task streams and data connections: nothing raises."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import task
+from twisted.internet.testing import StringTransport
+
+from tests.support.fuzzing import (
+    DATA,
+    FROM_CLIENT,
+    FROM_WORKER,
+    cut,
+    examples,
+    feed,
+    joined,
+    lose,
+    mutated,
+    nothing_fails,
+    stop,
+)
+from twisted_dist.core import invariants
+from twisted_dist.errors import ProtocolError
+from twisted_dist.services.scheduler import Scheduler
+from twisted_dist.wire.data import DataProtocol
+from twisted_dist.wire.frames import FrameDecoder, frame
+
+# -- frames
+
+
+def frames_of(valid):
+    """Streams of frames: any bytes, any payloads, and valid ones with changes."""
+    return cut(
+        st.binary(max_size=300)
+        | joined(st.binary(max_size=60).map(frame))
+        | mutated(st.just(valid))
+    )
+
+
+@examples(200)
+@given(frames_of(FROM_CLIENT), st.sampled_from([10, 1000, 2**24]))
+def test_bytes_to_a_decoder(chunks, bound):
+    """`FrameDecoder.feed` gives what was framed, refuses what is too long, and keeps no more."""
+    decoder = FrameDecoder(bound)
+    seen = b""
+    payloads = []
+    try:
+        for chunk in chunks:
+            seen += chunk
+            payloads += decoder.feed(chunk)
+            assert len(decoder._buffer) < 4 + bound
+    except ProtocolError:
+        return
+    whole = b"".join(map(frame, payloads))
+    assert seen == whole + decoder._buffer
+
+
+@examples(200)
+@given(st.sampled_from(["client", "worker"]), st.data())
+def test_bytes_to_a_stream(peer, data):
+    """`StreamProtocol.dataReceived` takes any bytes, and `Scheduler` stays sound."""
+    clock = task.Clock()
+    scheduler = Scheduler(reactor=clock, host="127.0.0.1", insecure=True)
+    with nothing_fails():
+        streams = {
+            "client": scheduler._register_client(None, "c"),
+            "worker": scheduler._register_worker(None, "h:1", "", 1),
+        }
+        for each in streams.values():
+            each.makeConnection(StringTransport())
+        streams["client"].dataReceived(FROM_CLIENT[: len(FROM_CLIENT) // 2])
+        stream = scheduler._register_client(None, "d") if peer == "client" else streams["worker"]
+        transport = StringTransport()
+        stream.makeConnection(transport)
+        valid = FROM_CLIENT if peer == "client" else FROM_WORKER
+        feed(stream, transport, data.draw(frames_of(valid)))
+        invariants.check(scheduler.core.state)
+        for each in {*streams.values(), stream}:
+            lose(each)
+    invariants.check(scheduler.core.state)
+    assert not scheduler.core.state.clients
+    assert not scheduler.core.state.tasks
+    stop(scheduler, clock)
+
+
+@examples(200)
+@given(frames_of(DATA), st.booleans())
+def test_bytes_to_a_data_connection(chunks, serves):
+    """`DataProtocol.dataReceived` takes any bytes; what it owes or is owed ends with it."""
+    clock = task.Clock()
+    store = {1: b"one", 2: [b"two", b"buffer"]}
+    transport = StringTransport()
+    outcomes = []
+    with nothing_fails():
+        if serves:
+            protocol = DataProtocol(
+                None, store.get, lambda ids, values: store.update(zip(ids, values))
+            )
+            protocol.makeConnection(transport)
+        else:
+            protocol = DataProtocol(clock)
+            protocol.makeConnection(transport)
+            protocol.get([1, 2]).addBoth(outcomes.append)
+            protocol.put([7], [b"seven"]).addBoth(outcomes.append)
+        feed(protocol, transport, chunks)
+        lose(protocol)
+    assert len(outcomes) == (0 if serves else 2)
+    assert not clock.getDelayedCalls()
