@@ -24,6 +24,7 @@ from twisted_dist.wire.tls import (
     peer_certificate,
     tls_problem,
 )
+from twisted_dist.wire.transports import hear_directly
 
 #: seconds to connect and to be greeted
 DIAL_S: Final = 10.0
@@ -152,6 +153,7 @@ async def dial(
         )
     try:
         await endpoint.connect(SwitchFactory(outer))
+        hear_directly(outer.transport, outer)
         if entry is not None:
             await proto.secured.addTimeout(timeout_s, reactor)
             _check(proto, entry)

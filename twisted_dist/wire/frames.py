@@ -43,6 +43,10 @@ class FrameDecoder:
             ProtocolError: a frame longer than the bound; the decoder is spent.
         """
         buffer = self._buffer
+        if not buffer and len(data) > _HEADER.size:
+            (length,) = _HEADER.unpack_from(data)
+            if length == len(data) - _HEADER.size <= self._max:
+                return [data[_HEADER.size :]]  # one whole frame: as a rule, and no copy more
         buffer += data
         payloads = []
         start, end = 0, len(buffer)

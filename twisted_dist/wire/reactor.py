@@ -8,6 +8,7 @@ the thread of blocking clients. A reactor of anybody else's serves as well.
 
 from __future__ import annotations
 
+import select
 import sys
 from typing import Any
 
@@ -36,11 +37,18 @@ def make_reactor() -> Any:
                 return
             for descriptor, event in ready:
                 selectable = known.get(descriptor)
-                if selectable is not None:
-                    try:
+                if selectable is None:
+                    continue
+                try:
+                    if event != select.EPOLLIN:
                         self._doReadOrWrite(selectable, descriptor, event)
-                    except Exception:
-                        self.log.failure("a descriptor's handler failed")
+                        continue
+                    why = selectable.doRead()
+                except Exception as problem:
+                    self.log.failure("a descriptor's handler failed")
+                    why = problem
+                if why:
+                    self._disconnectSelectable(selectable, why, True)
 
         doIteration = doPoll
 

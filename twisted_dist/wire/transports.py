@@ -33,12 +33,23 @@ def write_now(transport: Any, data: bytes) -> None:
         and not transport.dataBuffer
         and not transport._tempDataBuffer
     ):
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int):  # or what ended the connection, which write() will find too
-            if sent == len(data):
-                return
-            data = data[sent:]
+        try:
+            sent = transport.socket.send(data)
+        except OSError:  # it is full, or lost: the transport finds out, and knows what to do
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
     transport.write(data)
+
+
+def hear_directly(transport: Any, protocol: Protocol) -> None:
+    """Let what arrives come to *protocol*, without what endpoints put around it to connect.
+
+    Twisted's own ``startTLS`` changes a connection's protocol in the same way.
+    """
+    if isinstance(transport, Connection):
+        transport.protocol = protocol
 
 
 class SocketTransport(Connection):
