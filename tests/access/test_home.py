@@ -77,7 +77,11 @@ def test_passing_networks_go(home):
     assert home.addresses() == [ADDRESS, "127.0.0.1:40002"]
     life = home.network_path("127.0.0.1:40002").with_suffix(".life")
     told = json.loads(life.read_text())
-    for change, left in (({"machine": "elsewhere"}, 3), ({"born": told["born"] - 100}, 2)):
+    for change, left in (
+        ({"machine": "elsewhere", "born": 0}, 3),
+        ({"pids": "another container's", "born": 0}, 3),
+        ({"born": told["born"] - 100}, 2),
+    ):
         write_secret(life, json.dumps({**told, **change}))
         home.open_network("10.0.0.3:8786")
         assert len(home.addresses()) == left
@@ -153,13 +157,17 @@ def test_what_is_given_wins(home, tmp_path, monkeypatch):
         texts[name] = each.access(["h:1"], "m", [each.owned[WORKER]])
     assert find_access(ADDRESS, home=home).scheduler == network.key.certificate
     monkeypatch.setenv(find.VARIABLE, texts["variable"].join_string())
-    assert find_access(ADDRESS, home=home) == texts["variable"]
+    assert find_access("10.9.9.9:8786", home=home) == texts["variable"]
+    assert find_access(ADDRESS, home=home).scheduler == network.key.certificate
+    own = network.access([ADDRESS], "m", [network.owned[SUBMIT]])
+    monkeypatch.setenv(find.VARIABLE, own.join_string())
+    assert find_access(ADDRESS, home=home) == own
     path = tmp_path / "given.access"
     write_secret(path, texts["given"].dump())
     for given in (path, str(path), texts["given"], texts["given"].join_string()):
         assert find_access(ADDRESS, given, home) == texts["given"]
     monkeypatch.setenv(find.VARIABLE, str(path))
-    assert find_access(ADDRESS, home=home) == texts["given"]
+    assert find_access("10.9.9.9:8786", home=home) == texts["given"]
     assert find_any("worker:5", None) == [texts["given"]]
     with pytest.raises(AccessError, match="nothing there: No such file"):
         find_access(ADDRESS, tmp_path / "nothing there")

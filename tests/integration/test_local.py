@@ -9,6 +9,8 @@ import time
 import pytest
 
 from twisted_dist import Client, LocalCluster, as_completed, rpc, wait
+from twisted_dist.access.credential import Credential
+from twisted_dist.access.network import Network
 from twisted_dist.errors import CancelledError, RemoteError, TaskKilledError
 
 pytestmark = pytest.mark.slow
@@ -161,6 +163,15 @@ def test_modules_beside_the_script(tmp_path, monkeypatch):
     helper = importlib.import_module("td_helper")
     with Client() as client:
         assert client.gather(client.map(helper.triple, range(3))) == [0, 3, 6]
+
+
+def test_beside_a_variable_for_another_network(monkeypatch):
+    """`Client()` works where `TWISTED_DIST_ACCESS` is for some other network."""
+    other = Network.make().access(["192.168.0.1:8786"], "elsewhere", [Credential.make("submit")])
+    monkeypatch.setenv("TWISTED_DIST_ACCESS", other.join_string())
+    with Client() as client:
+        assert client.submit(pow, 2, 10).result(20) == 1024
+        assert rpc(client.address).identity()["workers"] > 0
 
 
 def test_exception_with_half_a_character(client):

@@ -66,7 +66,8 @@ def find_access(address: str, given: GivenAccess = None, home: Home | None = Non
 
     Args:
         address: ``host:port``, as the user wrote it.
-        given: used, whatever the address, if there is one; then `VARIABLE`, then *home*.
+        given: used, whatever the address, if there is one; then `VARIABLE`, unless *home* has
+            that very address of another network; then *home*.
         home: the user's, by default.
 
     Raises:
@@ -74,12 +75,14 @@ def find_access(address: str, given: GivenAccess = None, home: Home | None = Non
     """
     if given is not None:
         return load_access(given)
-    variable = os.environ.get(VARIABLE)
-    if variable:
-        return load_access(variable)
     home = home if home is not None else Home()
     known = home.accesses()
     fitting = [each for each in known if address in each.addresses]
+    variable = os.environ.get(VARIABLE)
+    if variable:
+        access = load_access(variable)
+        # an embedded cluster works where the variable is for another network
+        return access if address in access.addresses or not fitting else fitting[0]
     fitting = fitting or [each for each in known if _is_for(each, address)]
     if not fitting and len(known) == 1:
         # under another name, through a tunnel: whether it is the one, its key will show

@@ -88,12 +88,23 @@ def write_secret(path: Path, text: str) -> None:
 def _life() -> dict[str, object]:
     """Names this process, so that a later one can tell whether it still lives."""
     process = psutil.Process()
-    return {"machine": machine_name(), "pid": process.pid, "born": process.create_time()}
+    born = process.create_time()
+    return {"machine": machine_name(), "pids": _pids(), "pid": process.pid, "born": born}
+
+
+def _pids() -> str:
+    """Which process ids this process sees: containers have their own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        return ""
 
 
 def _has_ended(life: object) -> bool:
     """Whether the process of a `_life` has ended; False where that cannot be known here."""
-    if not isinstance(life, dict) or life.get("machine") != machine_name():
+    if not isinstance(life, dict):
+        return False
+    if (life.get("machine"), life.get("pids")) != (machine_name(), _pids()):
         return False
     try:
         return bool(psutil.Process(life["pid"]).create_time() != life["born"])

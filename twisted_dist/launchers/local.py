@@ -11,6 +11,7 @@ import sys
 import threading
 from types import TracebackType
 
+from twisted_dist.access.find import VARIABLE
 from twisted_dist.errors import ConnectError
 
 #: seconds until a daemon that was started must have said so
@@ -26,6 +27,13 @@ def _import_path() -> str:
     return os.pathsep.join(os.path.abspath(each) for each in sys.path)
 
 
+def _environment() -> dict[str, str]:
+    """This process's, but for an access that is for another network."""
+    environment = {**os.environ, "PYTHONPATH": _import_path()}
+    environment.pop(VARIABLE, None)
+    return environment
+
+
 class _Daemon:
     """One daemon's process; what its tasks print is printed here."""
 
@@ -37,7 +45,7 @@ class _Daemon:
             stdout=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": _import_path()},
+            env=_environment(),
         )
         self._announced: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, name=f"{self._name}-output", daemon=True)
