@@ -41,7 +41,7 @@ class As:
 #: {command: the roles that may give it}; what is not here, all may
 ALLOWED = {
     "RegisterClient": {"admin", "submit"},
-    "RegisterWorker": {"admin", "worker"},
+    "RegisterWorker": {"worker"},
     "OpenData": {"admin", "submit", "worker"},
     "Terminate": {"admin"},
 }

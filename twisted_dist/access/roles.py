@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: may do everything: submit, terminate, look
+#: may do everything but be a worker: submit, terminate, look
 ADMIN: Final = "admin"
 #: may submit work and read results
 SUBMIT: Final = "submit"
@@ -23,8 +23,8 @@ ROLES: Final = (ADMIN, SUBMIT, WORKER, READ_ONLY)
 MAY_LOOK: Final = frozenset(ROLES)
 #: register as a client
 MAY_SUBMIT: Final = frozenset({ADMIN, SUBMIT})
-#: register as a worker
-MAY_WORK: Final = frozenset({ADMIN, WORKER})
+#: register as a worker: by its certificate's role others know that it may give them data
+MAY_WORK: Final = frozenset({WORKER})
 #: read and write values at a worker
 MAY_MOVE_DATA: Final = frozenset({ADMIN, SUBMIT, WORKER})
 #: end a daemon

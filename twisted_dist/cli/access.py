@@ -28,7 +28,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 _ROLES_HELP: Final = """\
 roles:
-  admin      everything: submit, look, terminate
+  admin      everything but being a worker: submit, look, terminate
   submit     run work and fetch results; may not terminate
   worker     register as a worker; may not submit
   read-only  look: identity, views

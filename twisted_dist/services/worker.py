@@ -10,7 +10,7 @@ from twisted.internet import defer, task
 from twisted.python.failure import Failure
 
 from twisted_dist.access.find import GivenAccess
-from twisted_dist.access.roles import ADMIN, MAY_MOVE_DATA, WORKER
+from twisted_dist.access.roles import MAY_MOVE_DATA, WORKER
 from twisted_dist.address import parse_address
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.core.worker_side import messages as m
@@ -87,7 +87,7 @@ class Worker(ListeningService):
         access: GivenAccess = None,
         insecure: bool = False,
     ) -> None:
-        self._membership = Membership(access, insecure, (WORKER, ADMIN))
+        self._membership = Membership(access, insecure, (WORKER,))
         super().__init__(running_reactor(reactor, loop), host, self._membership)
         self.scheduler = f"{scheduler}:{scheduler_port}" if scheduler_port else scheduler
         parse_address(self.scheduler)
