@@ -24,7 +24,7 @@ ADDRESS = "10.0.0.1:8786"
 class As:
     """An authority that takes everybody for one role."""
 
-    insecure = True
+    insecure = False
 
     def __init__(self, role):
         self._role = role
