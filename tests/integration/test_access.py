@@ -147,6 +147,35 @@ def test_roles(start, address, home):
     assert rpc(worker).identity()["type"] == "nanny"  # the owner's own, found in the home
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["make"], "the following arguments are required: role"),
+        (["make", "king"], "invalid choice: 'king'"),
+        (["make", "worker", "1.2.3.4"], "'1.2.3.4' is not HOST:PORT"),
+        (["make", "worker", "h:1", "--expires", "soon"], "'soon' is no duration"),
+        (["make", "worker"], "no scheduler of this user"),
+        (["revoke", "alice", "192.168.0.7:1"], "no access to 192.168.0.7:1"),
+    ],
+)
+def test_daccess_says_what_is_wrong(words, told, elsewhere):
+    """`daccess` answers what cannot be meant or done by one line and a status that is not 0."""
+    ended = subprocess.run(
+        [BIN / "daccess", *words],
+        env={**os.environ, **elsewhere},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("daccess")
+    assert told in line
+
+
 def test_changes_at_the_same_time(address):
     """`daccess` from many processes at once loses no credential."""
     command = [BIN / "daccess", "make", "worker", address]

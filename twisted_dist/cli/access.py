@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from time import time
-from typing import Final
+from typing import Final, NoReturn
 
 from twisted_dist.access.access import Access
 from twisted_dist.access.credential import fingerprint
@@ -61,8 +61,16 @@ def address(text: str) -> str:
     return text
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the daemons do."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line on standard error, and the end."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="daccess",
         description="Who may enter the networks whose schedulers this user started.",
         epilog=_ROLES_HELP,
@@ -70,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"daccess (twisted-dist) {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="show|make|join|revoke")
-    where = argparse.ArgumentParser(add_help=False)
+    where = _Parser(add_help=False)
     where.add_argument(
         "network",
         nargs="?",
@@ -78,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="the scheduler's address; may be left out where there is only one",
     )
-    new = argparse.ArgumentParser(add_help=False)
+    new = _Parser(add_help=False)
     new.add_argument("role", choices=ROLES)
     new.add_argument("--name", help="to revoke it by (default: the role and a number)")
     new.add_argument(
