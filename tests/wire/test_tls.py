@@ -109,6 +109,21 @@ def test_close_sends_what_was_written(early):
     assert tls_problem(pair.there.ended) is None
 
 
+def test_nothing_is_kept_that_nobody_will_read():
+    """`TLSProtocol` lets go of what still comes when it is closing or has given up."""
+    for end in (TLSProtocol.loseConnection, TLSProtocol.abortConnection):
+        pair = Pair()
+        pair.pump()
+        end(pair.outer)
+        pair.outer.dataReceived(b"x" * 100_000)
+        assert pair.outer._incoming.pending == 0
+    pair = Pair(client=STRANGER)
+    pair.pump()
+    rest = pair.outer._incoming.pending
+    pair.outer.dataReceived(b"x" * 100_000)
+    assert pair.outer._incoming.pending == rest
+
+
 def test_abort():
     """`TLSProtocol.abortConnection` ends both ends."""
     pair = Pair()

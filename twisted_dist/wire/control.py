@@ -111,7 +111,8 @@ class ControlProtocol(amp.AMP):
     def _is_in_bounds(self, data: bytes) -> bool:
         if self._refused:
             return False
-        if not self.greeted and not self._undigested and data[0] == HANDSHAKE_RECORD:
+        begins = not self.greeted and not self._undigested
+        if begins and self._owner.authority.insecure and data[0] == HANDSHAKE_RECORD:
             self.transport.write(ALERT_PROTOCOL_VERSION)
             self.transport.loseConnection()
             self._refused = True

@@ -128,8 +128,8 @@ class TLSProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Decrypt, and hand on what comes out."""
-        if self._problem is not None:
-            return
+        if self.disconnecting and not self._early:
+            return  # nobody will read it
         self._incoming.write(data)
         if not self._is_secure:
             self._shake_hands()
@@ -182,6 +182,7 @@ class TLSProtocol(Protocol):
             # OpenSSL has no word for what is no TLS at all
             write_now(self.transport, ALERT_PROTOCOL_VERSION)
         self._flush()  # the alert that says why
+        self._early.clear()
         self.disconnecting = True
         self.transport.loseConnection()
 
@@ -231,6 +232,7 @@ class TLSProtocol(Protocol):
 
     def abortConnection(self) -> None:
         """Close at once."""
+        self._early.clear()
         self.disconnecting = True
         self.transport.abortConnection()
 
