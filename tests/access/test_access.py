@@ -77,6 +77,7 @@ def test_no_text_hurts(data, access, network):
         "[]",
         "null",
         "[" * 100_000,
+        "[" * 60_000,
         JOIN_PREFIX,
         JOIN_PREFIX + "A",
         JOIN_PREFIX + "gA",

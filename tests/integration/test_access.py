@@ -91,6 +91,7 @@ def test_without_an_access(start, address, elsewhere, monkeypatch):
 @pytest.mark.parametrize("form", ["file", "variable", "join string"])
 def test_one_file_or_one_variable(start, address, elsewhere, tmp_path, form):
     """With one access file or one variable, a worker elsewhere joins, and work is done there."""
+    owner = made("admin", address, "before")
     file = tmp_path / "some.access"
     daccess("make", "worker", address, "--name", form, "--output", str(file))
     access = Access.load(read_secret(file))
@@ -106,6 +107,9 @@ def test_one_file_or_one_variable(start, address, elsewhere, tmp_path, form):
     with Client(address) as client:
         assert client.submit(os.environ.get, "TWISTED_DIST_ACCESS").result(20) is None
         assert client.submit(sum, client.map(abs, range(-9, 9))).result(20) == 81
+        # a worker whose certificate is younger than the access that asks for it
+        for asking in (None, owner):
+            assert rpc(min(client.nthreads()), access=asking).identity()["type"] == "nanny"
     for process in worker.family():
         environment = Path(f"/proc/{process.pid}/environ").read_text()
         assert access.join_string() not in environment

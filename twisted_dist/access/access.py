@@ -109,7 +109,14 @@ class Access:
                 frozenset(map(decode_certificate, content["workers"])),
                 credentials,
             )
-        except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException):
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            msgpack.UnpackException,
+        ):
             raise AccessError(
                 "this is no access file and no join string of this version of twisted_dist; "
                 "make one with  daccess make"

@@ -172,12 +172,14 @@ class Home:
             self._prune()
             path = self.network_path(address)
             network = self._load(path) if path.exists() else Network.make()
-            life = _life() if passing else None
             write_secret(path, network.dump())
             access = network.access([address], machine_name(), network.owned.values())
             write_secret(self.access_path(address), access.dump())
-            if life is not None:
-                write_secret(path.with_suffix(".life"), json.dumps(life))
+            life = self._path(address, "life")
+            if passing:
+                write_secret(life, json.dumps(_life()))
+            else:
+                life.unlink(missing_ok=True)
             return network
 
     def load_network(self, address: str) -> Network:
@@ -192,11 +194,19 @@ class Home:
 
     @contextlib.contextmanager
     def changing_network(self, address: str) -> Iterator[Network]:
-        """A network, to be written again when the block ends without an exception."""
+        """A network, to be written again when the block ends without an exception.
+
+        So is the owner's access, which names the workers' certificates.
+        """
         with self._locked():
             network = self.load_network(address)
             yield network
             write_secret(self.network_path(address), network.dump())
+            path = self.access_path(address)
+            with contextlib.suppress(AccessError):  # where the owner has removed it
+                held = Access.load(read_secret(path))
+                renewed = network.access(held.addresses, held.machine, network.owned.values())
+                write_secret(path, renewed.dump())
 
     def remove_network(self, address: str) -> None:
         """Take a passing network's files away."""

@@ -40,6 +40,7 @@ class Client:
         access: GivenAccess = None,
         insecure: bool = False,
     ) -> None:
+        membership = as_client(access, insecure)
         self.cluster: Any = None
         self._session: Session | None = None
         if address is None:
@@ -49,7 +50,7 @@ class Client:
             address = self.cluster.scheduler_address
         self.address = address
         self._thread = acquire_shared()
-        session = Session(self._thread.reactor, address, name, as_client(access, insecure))
+        session = Session(self._thread.reactor, address, name, membership)
         try:
             self._thread.call(session.connect, timeout)
         except BaseException:

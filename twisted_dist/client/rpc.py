@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import defer
 
+from twisted_dist.access.access import Access
+from twisted_dist.access.credential import Certificate
 from twisted_dist.access.find import GivenAccess, find_any
 from twisted_dist.access.roles import ADMIN, READ_ONLY, SUBMIT, WORKER
 from twisted_dist.client.blocking import acquire_shared, release_shared
-from twisted_dist.errors import AccessError
+from twisted_dist.errors import AccessError, TwistedDistError
 from twisted_dist.wire import commands
 from twisted_dist.wire.dial import Dialled, dial
 from twisted_dist.wire.membership import Entry
@@ -30,37 +33,52 @@ _COMMANDS = {
 _ROLES = (ADMIN, SUBMIT, READ_ONLY, WORKER)
 
 
-def _entries(address: str, given: GivenAccess, insecure: bool) -> list[Entry | None]:
-    """The ways in that there may be: a scheduler's or a worker's, of any network known here."""
-    if insecure:
-        return [None]
-    entries: list[Entry | None] = []
-    for access in find_any(address, given):
-        accepted = access.workers | {access.scheduler}
-        context = tls_context(access.credential(*_ROLES), accepted, answers=False)
-        entries.append(Entry(context, accepted, "a daemon of a network known here"))
-    return entries
+def _entry(access: Access, workers: Iterable[Certificate]) -> Entry:
+    """The way into a scheduler or a worker of a network."""
+    accepted = frozenset((access.scheduler, *workers))
+    context = tls_context(access.credential(*_ROLES), accepted, answers=False)
+    return Entry(context, accepted, "a daemon of a network known here")
 
 
 async def _dial(reactor: Any, address: str, given: GivenAccess, insecure: bool) -> Dialled:
-    entries = _entries(address, given, insecure)
-    for entry in entries[:-1]:
+    """Dial a daemon of any network known here: which one, its key shows."""
+    if insecure:
+        return await dial(reactor, address, "rpc", None)
+    known = find_any(address, given)
+    for access in known:
         try:
-            return await dial(reactor, address, "rpc", entry)
-        except AccessError:
-            continue  # of another network
-    return await dial(reactor, address, "rpc", entries[-1])
+            return await dial(reactor, address, "rpc", _entry(access, access.workers))
+        except AccessError as problem:
+            refused = problem
+    # a worker whose credential is younger than the access: its scheduler knows
+    for access in known:
+        try:
+            keys = await _ask(
+                reactor,
+                access.addresses[0],
+                _entry(access, ()),
+                commands.Query,
+                what="keys",
+                arguments=None,
+            )
+        except TwistedDistError:
+            continue  # not there, or not for us
+        workers = [each for each, role in keys.items() if role == WORKER]
+        try:
+            return await dial(reactor, address, "rpc", _entry(access, workers))
+        except AccessError as problem:
+            refused = problem
+    raise refused
 
 
 async def _ask(
-    reactor: Any,
-    address: str,
-    command: Any,
-    arguments: dict[str, Any],
-    given: GivenAccess,
-    insecure: bool,
+    reactor: Any, address: str, entry: Entry | None, command: Any, **arguments: Any
 ) -> Any:
-    proto = await _dial(reactor, address, given, insecure)
+    proto = await dial(reactor, address, "rpc", entry)
+    return await _answer(proto, command, arguments)
+
+
+async def _answer(proto: Dialled, command: Any, arguments: dict[str, Any]) -> Any:
     try:
         return await proto.ask(command, ANSWER_S, **arguments)
     finally:
@@ -69,11 +87,7 @@ async def _ask(
 
 async def terminate(reactor: Any, address: str, entry: Entry | None) -> None:
     """End the daemon at *address*."""
-    proto = await dial(reactor, address, "rpc", entry)
-    try:
-        await proto.ask(commands.Terminate, ANSWER_S)
-    finally:
-        proto.transport.loseConnection()
+    await _ask(reactor, address, entry, commands.Terminate)
 
 
 class rpc:
@@ -108,12 +122,15 @@ class rpc:
             raise AttributeError(f"no command {name!r}; there are {', '.join(_COMMANDS)}")
 
         def call(**arguments: Any) -> Any:
-            about = (self.address, command, arguments, self._access, self._insecure)
+            async def ask(reactor: Any) -> Any:
+                proto = await _dial(reactor, self.address, self._access, self._insecure)
+                return await _answer(proto, command, arguments)
+
             if self._reactor is not None:
-                return defer.Deferred.fromCoroutine(_ask(self._reactor, *about))
+                return defer.Deferred.fromCoroutine(ask(self._reactor))
             thread = acquire_shared()
             try:
-                return thread.call(_ask, thread.reactor, *about)
+                return thread.call(ask, thread.reactor)
             finally:
                 release_shared()
 

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from twisted_dist.execution.alarm import Alarm
+from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import SlotPool
@@ -77,8 +77,7 @@ class Child:
         #: the first task of the frames read by a slot: its own to run
         self._first: TaskSpec | None = None
         self._leads = False
-        self._alarm = Alarm()
-        self._delay = Alarm.delay(READ_LATE_S if nthreads == 1 else READ_SOON_S)
+        self._alarm = make_alarm(READ_LATE_S if nthreads == 1 else READ_SOON_S)
         self._handlers: dict[int, Callable[..., None]] = {
             FUNCTION: self._runner.add_function,
             RUN: self._run,
@@ -108,7 +107,7 @@ class Child:
             self._read(leads=True)
         self._first = None
         self._reading.release()
-        self._alarm.set(self._delay)  # not before: it may go off at once, and find us reading
+        self._alarm.set()  # not before: it may go off at once, and find us reading
         return first
 
     def watch(self) -> None:

@@ -80,13 +80,18 @@ class Scheduler(ListeningService):
     async def _start(self, port: int) -> str:
         host = self.host or reachable_host()
         known = self.bound_port(port)
-        if self._authority is not None and known:
-            # before anybody can come: who finds somebody here finds the access too
-            self._authority.open(f"{host}:{known}", passing=not port)
-        taken = await self.start_listening(port)
-        self.address = f"{host}:{taken}"
-        if self._authority is not None and not known:
-            self._authority.open(self.address, passing=True)
+        try:
+            if self._authority is not None and known:
+                # before anybody can come: who finds somebody here finds the access too
+                self._authority.open(f"{host}:{known}", passing=not port)
+            taken = await self.start_listening(port)
+            self.address = f"{host}:{taken}"
+            if self._authority is not None and not known:
+                self._authority.open(self.address, passing=True)
+        except BaseException:
+            if self._authority is not None:
+                self._authority.close()
+            raise
         return self.address
 
     async def stop_work(self) -> None:
@@ -132,7 +137,9 @@ class Scheduler(ListeningService):
         }
 
     def query(self, what: str, arguments: Any) -> Any:
-        """A view by name (`services.views`)."""
+        """A view by name (`services.views`), or the certificates that count."""
+        if what == "keys":
+            return {} if self._authority is None else self._authority.keys()
         view = VIEWS.get(what)
         if view is None:
             raise RefusedError(f"no such view: {what[:40]!r}; there are {', '.join(sorted(VIEWS))}")

@@ -2,8 +2,8 @@
 
 Twisted calls each ready descriptor in a context that names it in what old-style log calls
 say. Our loggers name themselves, and that context is a tenth of a small task's round trip
-(docs/benchmarks.md). For processes that are all ours: the console scripts, the children, and
-the thread of blocking clients. A reactor of anybody else's serves as well.
+(docs/benchmarks.md). For what is all ours: the console scripts, and the thread of blocking
+clients. A reactor of anybody else's serves as well.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ def make_reactor() -> Any:
         def doPoll(self, timeout: float | None) -> None:
             """Wait for descriptors, and call those that are ready (as Twisted's)."""
             known = self._selectables
-            try:
-                ready = self._poller.poll(-1 if timeout is None else timeout, len(known))
-            except InterruptedError:
-                return
+            ready = self._poller.poll(-1 if timeout is None else timeout, len(known))
             for descriptor, event in ready:
                 selectable = known.get(descriptor)
                 if selectable is None:
@@ -44,7 +41,7 @@ def make_reactor() -> Any:
                         self._doReadOrWrite(selectable, descriptor, event)
                         continue
                     why = selectable.doRead()
-                except Exception as problem:
+                except BaseException as problem:  # as Twisted: no handler ends the reactor
                     self.log.failure("a descriptor's handler failed")
                     why = problem
                 if why:
