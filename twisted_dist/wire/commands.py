@@ -118,7 +118,7 @@ class Ping(amp.Command):
 
 
 class Query(amp.Command):
-    """One of the scheduler's views: ``who_has``, ``has_what``, ``nthreads``, ``info``."""
+    """A view of the scheduler's: ``who_has``, ``has_what``, ``nthreads``, ``info``, ``keys``."""
 
     arguments: ClassVar = [(b"what", amp.Unicode()), (b"arguments", Chunked())]
     response: ClassVar = [(b"result", Chunked())]
