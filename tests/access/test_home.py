@@ -173,6 +173,18 @@ def test_what_is_given_wins(home, tmp_path, monkeypatch):
         find_access(ADDRESS, tmp_path / "nothing there")
 
 
+def test_any_that_may_fit(home, monkeypatch):
+    """`find_any` gives all there are: a worker may listen where another scheduler once did."""
+    monkeypatch.setenv("TWISTED_DIST_HOME", str(home.directory))
+    home.open_network("10.0.0.1:1")
+    home.open_network("10.0.0.1:2")
+    for port in ("1", "2"):
+        best, other = find_any(f"10.0.0.1:{port}")
+        assert best == find_access(f"10.0.0.1:{port}")
+        assert other != best
+    assert len(find_any("10.0.0.7:3")) == 2
+
+
 def test_taken_from_the_environment(monkeypatch):
     """`take_from_environment` leaves nothing of the variable to this process's children."""
     network = Network.make()

@@ -151,6 +151,17 @@ def test_roles(start, address, home):
     assert rpc(worker).identity()["type"] == "nanny"  # the owner's own, found in the home
 
 
+def test_a_worker_where_a_scheduler_was(start, address):
+    """`rpc` finds a worker whose port a scheduler of another network once had."""
+    port = free_port()
+    earlier = start("dscheduler", "--host", "127.0.0.1", "--port", port)
+    rpc(earlier.address("^Start scheduler at")).terminate()
+    assert earlier.wait() == 0
+    worker = start("dworker", address, "--worker-port", port, "--no-nanny")
+    worker.line("^Registered")
+    assert rpc(f"127.0.0.1:{port}").identity()["type"] == "worker"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -95,16 +95,20 @@ def find_access(address: str, given: GivenAccess = None, home: Home | None = Non
 def find_any(address: str, given: GivenAccess = None) -> list[Access]:
     """All that may be for *address*, of whatever daemon: which, its key will show.
 
+    The likeliest comes first. An access for that very address may be of an earlier scheduler
+    whose port a worker has now, so the others follow.
+
     Raises:
         AccessError: there is none.
     """
+    known = [] if given is not None or os.environ.get(VARIABLE) else Home().accesses()
     try:
-        return [find_access(address, given)]
+        best = find_access(address, given)
     except AccessError:
-        known = Home().accesses()
-        if given is not None or os.environ.get(VARIABLE) or not known:
+        if not known:
             raise
         return known
+    return [best, *(each for each in known if each != best)]
 
 
 def _is_for(access: Access, address: str) -> bool:
