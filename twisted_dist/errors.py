@@ -12,6 +12,7 @@ The tree::
     ├── TaskError               a task ended without a value and without an exception of its own
     │   ├── TaskKilledError     its process died while it ran
     │   ├── WorkerLostError     its worker was lost too often
+    │   ├── NoWorkerError       no worker may run it, or has what it asks for
     │   ├── DependencyLostError what it needs is gone and cannot be computed again
     │   └── DataLostError       scattered data whose last holder died
     └── RemoteError             an exception that could not be pickled, as text
@@ -33,6 +34,7 @@ __all__ = [
     "DataLostError",
     "DependencyLostError",
     "InsecureWarning",
+    "NoWorkerError",
     "ProtocolError",
     "RefusedError",
     "RemoteError",
@@ -86,6 +88,10 @@ class TaskKilledError(TaskError):
 
 class WorkerLostError(TaskError):
     """Worker after worker was lost while holding the task, beyond its budget."""
+
+
+class NoWorkerError(TaskError):
+    """No registered worker is one of ``workers=`` or has ``resources=``; says what there is."""
 
 
 class DependencyLostError(TaskError):

@@ -1,10 +1,11 @@
 """`SchedulerCore`, driven by hand."""
 
+from tests.support.stimuli import DIGEST as D
+from tests.support.stimuli import submitted
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.instructions import ReportErred, ReportFinished, SendTasks
 from twisted_dist.core.scheduler import SchedulerCore
 
-D = b"d" * 16
 BASE = 9 << 40
 
 
@@ -20,8 +21,7 @@ def network(workers: int = 2) -> SchedulerCore:
 
 def submit(core, n, first=BASE, deps=(), key=""):
     """Submit n tasks; what the core says."""
-    calls = [b"x"] * n
-    return core.handle(s.TasksSubmitted(9, first, D, calls, deps, (), False, key, 0, 0), 0.0)
+    return core.handle(submitted(9, first, n, deps, key), 0.0)
 
 
 def run_all(core, instructions):

@@ -8,13 +8,27 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support.stimuli import DIGEST as D
+from tests.support.stimuli import submitted
 from twisted_dist.core import instructions as i
 from twisted_dist.core import invariants
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.scheduler import SchedulerCore
 
-D = b"d" * 16
 INLINE = [None, b"v"]
+#: what submissions ask for
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "workers": st.sampled_from([("w0",), ("h1:1", "w1")]),
+        "allow_other_workers": st.booleans(),
+        "resources": st.sampled_from([(("GPU", 4_000),), (("GPU", 10_000),)]),
+        "retries": st.integers(0, 1),
+        "priority": st.integers(-1, 1),
+        "timeout_s": st.sampled_from([0.005, 15.0]),
+        "wait_for_worker": st.booleans(),
+    },
+)
 
 
 class Network(RuleBasedStateMachine):
@@ -71,12 +85,12 @@ class Network(RuleBasedStateMachine):
     def pick(self, data, choices):
         return data.draw(st.sampled_from(sorted(choices)))
 
-    @rule(nthreads=st.integers(1, 3))
-    def worker_joins(self, nthreads):
+    @rule(nthreads=st.integers(1, 3), resources=st.sampled_from([{}, {"GPU": 10_000}]))
+    def worker_joins(self, nthreads, resources):
         worker = next(self.numbers)
         self.given[worker], self.held[worker] = {}, set()
         self.addresses[f"h{worker}:1"] = worker
-        self.tell(s.WorkerJoined(worker, f"h{worker}:1", f"w{worker % 3}", nthreads))
+        self.tell(s.WorkerJoined(worker, f"h{worker}:1", f"w{worker % 3}", nthreads, resources))
 
     @precondition(lambda self: self.addresses)
     @rule(data=st.data())
@@ -96,18 +110,37 @@ class Network(RuleBasedStateMachine):
         self.tell(s.FunctionDefined(client, D, "f", b"x"))
 
     @precondition(lambda self: self.futures)
-    @rule(data=st.data(), n=st.integers(1, 5), retries=st.integers(0, 1), loose=st.booleans())
-    def submit(self, data, n, retries, loose):
+    @rule(data=st.data(), n=st.integers(1, 5), options=OPTIONS)
+    def submit(self, data, n, options):
         client = self.pick(data, self.futures)
         own = sorted(self.futures[client])
-        subsets = st.lists(st.sampled_from(own), max_size=3, unique=True) if own else st.just([])
-        deps = data.draw(st.one_of(st.just([]), st.lists(subsets, min_size=n, max_size=n)))
-        names = data.draw(st.sampled_from([(), (), ("w0",), ("w1", "h1:1")]))
         first = self.next_id[client]
+        deps = []
+        if own and data.draw(st.booleans()):
+            subsets = st.lists(st.sampled_from(own), max_size=3, unique=True)
+            deps = data.draw(st.lists(subsets, min_size=n, max_size=n))
         self.next_id[client] += n
         self.futures[client].update(range(first, first + n))
-        fact = s.TasksSubmitted(client, first, D, [b"x"] * n, deps, names, loose, "", retries, 0)
-        self.tell(fact)
+        self.tell(submitted(client, first, n, deps, **options))
+
+    @precondition(lambda self: self.futures)
+    @rule(data=st.data(), n=st.integers(2, 6), options=OPTIONS)
+    def submit_graph(self, data, n, options):
+        """Tasks that need earlier ones, of which only some are wanted."""
+        client = self.pick(data, self.futures)
+        first = self.next_id[client]
+        self.next_id[client] += n
+        ids = range(first, first + n)
+        known = sorted(self.futures[client])
+        deps = [
+            data.draw(st.lists(st.sampled_from([*known, *ids[:k]]), max_size=3, unique=True))
+            if known or k
+            else []
+            for k in range(n)
+        ]
+        wanted = data.draw(st.lists(st.sampled_from(range(n)), min_size=1, unique=True))
+        self.futures[client].update(first + k for k in wanted)
+        self.tell(submitted(client, first, n, deps, wanted=wanted, **options))
 
     @precondition(lambda self: self.futures)
     @rule(data=st.data(), key=st.sampled_from(["k1", "k2"]))
@@ -116,7 +149,13 @@ class Network(RuleBasedStateMachine):
         first = self.next_id[client]
         self.next_id[client] += 1
         self.futures[client].add(first)
-        self.tell(s.TasksSubmitted(client, first, D, [b"x"], [], (), False, key, 0, 0))
+        self.tell(submitted(client, first, key=key))
+
+    @precondition(lambda self: any(self.futures.values()))
+    @rule(data=st.data())
+    def let_run(self, data):
+        client = self.pick(data, [c for c, ids in self.futures.items() if ids])
+        self.tell(s.RunawaysNamed(client, [self.pick(data, self.futures[client])]))
 
     @precondition(lambda self: self.futures and self.given)
     @rule(data=st.data())
@@ -168,6 +207,15 @@ class Network(RuleBasedStateMachine):
     def killed(self, data):
         worker, ids, attempts = self.answer(data)
         self.tell(s.TasksKilled(worker, ids, attempts, ["t"] * len(ids)))
+
+    @busy
+    @rule(data=st.data(), waiting=st.booleans())
+    def secede(self, data, waiting):
+        """A running task waits for others, or no longer."""
+        worker = self.pick(data, [w for w, given in self.given.items() if given])
+        task_id = self.pick(data, self.given[worker])
+        attempt = self.given[worker][task_id]
+        self.tell(s.TasksSeceded(worker, [task_id], [attempt], waiting))
 
     @busy
     @rule(data=st.data())
@@ -233,7 +281,7 @@ class Network(RuleBasedStateMachine):
         del self.futures[client]
         self.tell(s.ClientLost(client))
 
-    @rule(seconds=st.sampled_from([1.0, 20.0]))
+    @rule(seconds=st.sampled_from([0.02, 1.0, 20.0]))
     def time_passes(self, seconds):
         self.now += seconds
         deadline = self.core.next_deadline()
@@ -254,7 +302,7 @@ class Network(RuleBasedStateMachine):
             worker = next(self.numbers)
             self.given[worker], self.held[worker] = {}, set()
             self.addresses[f"h{worker}:1"] = worker
-            self.tell(s.WorkerJoined(worker, f"h{worker}:1", name, 2))
+            self.tell(s.WorkerJoined(worker, f"h{worker}:1", name, 2, {"GPU": 10_000}))
         while any(self.given.values()):
             for worker in [w for w, given in self.given.items() if given]:
                 given, self.given[worker] = self.given[worker], {}

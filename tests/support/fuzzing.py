@@ -48,7 +48,7 @@ def ask(command, **strings):
     return box(_ask=b"1", _command=command.commandName, **strings)
 
 
-HELLO = ask(commands.Hello, oldest=b"1", newest=b"1", role=b"fuzz", software=b"0")
+HELLO = ask(commands.Hello, oldest=b"2", newest=b"2", role=b"fuzz", software=b"0")
 NOTHING = msgpack.packb(None)
 VALID = {
     "hello": HELLO,
@@ -67,8 +67,18 @@ FROM_CLIENT = b"".join(
         frame,
         [
             schema.FUNCTION.pack(DIGEST, "f", b"pickle"),
-            schema.SUBMIT.pack(FIRST, DIGEST, [b"a", b"b"], [], [], False, "", 0, 0),
-            schema.SUBMIT.pack(FIRST + 2, DIGEST, [b"c"], [[FIRST]], ["h:1"], True, "k", 1, 1),
+            schema.SUBMIT.pack(FIRST, [DIGEST], [], [b"a", b"b"], [], [], False, [], {}),
+            schema.SUBMIT.pack(
+                FIRST + 2,
+                [DIGEST],
+                [0, 0],
+                [b"c", b"d"],
+                [[FIRST], [FIRST + 2]],
+                ["k", ""],
+                True,
+                [1],
+                {"workers": ["h:1"], "resources": {"GPU": 5000}, "retries": 1, "timeout_s": 0.5},
+            ),
             schema.SCATTERED.pack([FIRST + 9], [1], "h:1"),
             schema.LOCATE.pack(1, [FIRST, FIRST + 9]),
             schema.QUERY.pack(2, "info", None),

@@ -37,7 +37,7 @@ class SimExecutor:
     def run(self, tasks, values):
         """Queue tasks."""
         for task in tasks:
-            inputs = {each: values[each] for each in task.deps}
+            inputs = [values[each] for each in task.deps]
             self._waiting.append(TaskSpec(task.id, task.attempt, task.digest, task.call, inputs))
         self._next()
 

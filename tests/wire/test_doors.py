@@ -76,7 +76,7 @@ def _words(strings):
     return {key.decode(): value for key, value in strings.items()}
 
 
-HELLO = box(commands.Hello, oldest=1, newest=1, role="x", software="0")
+HELLO = box(commands.Hello, oldest=2, newest=2, role="x", software="0")
 
 
 def test_a_role_is_told_what_is_missing():

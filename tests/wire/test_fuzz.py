@@ -97,13 +97,13 @@ NO_QUESTION = {
 BAD_QUESTION = {
     "a hello without arguments": ask(commands.Hello),
     "a hello without numbers": ask(
-        commands.Hello, oldest=b"x", newest=b"1", role=b"x", software=b"0"
+        commands.Hello, oldest=b"x", newest=b"2", role=b"x", software=b"0"
     ),
     "a hello of many digits": ask(
-        commands.Hello, oldest=b"1", newest=b"9" * 2000, role=b"x", software=b"0"
+        commands.Hello, oldest=b"2", newest=b"9" * 2000, role=b"x", software=b"0"
     ),
     "a hello that is not text": ask(
-        commands.Hello, oldest=b"1", newest=b"1", role=b"\xff", software=b"0"
+        commands.Hello, oldest=b"2", newest=b"2", role=b"\xff", software=b"0"
     ),
     "a hello that wants no answer": HELLO.replace(b"\0\4_ask\0\x011", b""),
     "an unknown command": box(_ask=b"1", _command=b"StartTLS"),

@@ -63,7 +63,7 @@ def test_bytes_to_a_stream(peer, data):
     with nothing_fails():
         streams = {
             "client": scheduler._register_client(None, "c"),
-            "worker": scheduler._register_worker(None, "h:1", "", 1),
+            "worker": scheduler._register_worker(None, "h:1", "", 1, {"GPU": 10_000}),
         }
         for each in streams.values():
             each.makeConnection(StringTransport())

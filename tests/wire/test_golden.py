@@ -1,4 +1,4 @@
-"""The bytes of every message, as version 1 of the protocol froze them.
+"""The bytes of every message, as version 2 of the protocol froze them.
 
 A failure here means that old and new daemons no longer understand each other: give the new
 shape a new message number, or raise the protocol's version.
@@ -18,13 +18,14 @@ GOLDEN = {
     "keys": (({CERTIFICATE: "worker"},), "920281c5011a" + CERTIFICATE.hex() + "a6776f726b6572"),
     "function": ((D, "f", b"p"), "940ac40401010101a166c40170"),
     "submit": (
-        (1, D, [b"c"], [[2]], ["w"], True, "k", 3, -1),
-        "9a0b01c4040101010191c4016391910291a177c3a16b03ff",
+        (1, [D], [0], [b"c"], [[2]], ["k"], True, [0], {"retries": 3}),
+        "9a0b0191c40401010101910091c4016391910291a16bc3910081a77265747269657303",
     ),
     "release": (([1, 2],), "920c920102"),
     "cancel": (([1],), "920d9101"),
     "locate": ((5, [1]), "930e059101"),
     "scattered": (([1], [9], "h:1"), "940f91019109a3683a31"),
+    "runaways": (([1],), "92119101"),
     "query": ((5, "info", None), "941005a4696e666fc0"),
     "finished": (([1], [9], [None]), "94149101910991c0"),
     "erred": (([1], ["k"], [b""], ["t"]), "9515910191a16b91c40091a174"),
@@ -43,6 +44,7 @@ GOLDEN = {
     "killed": (([1], [1], ["t"]), "942b9101910191a174"),
     "missing": (([1], [1], [2], ["h:1"]), "952c91019101910291a3683a31"),
     "copies": (([1],), "922d9101"),
+    "seceded": (([1], [1], True), "942f91019101c3"),
     "heartbeat": (({"rss": 1},), "922e81a372737301"),
 }
 

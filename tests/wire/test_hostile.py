@@ -30,6 +30,20 @@ VALUES = {
     "blobs": st.lists(blob, max_size=3),
     "blobs?": st.lists(st.none() | blob, max_size=3),
     "rows": st.lists(st.lists(ids, max_size=3), max_size=3),
+    "options": st.fixed_dictionaries(
+        {},
+        optional={
+            "workers": st.lists(word, max_size=2),
+            "allow_other_workers": st.booleans(),
+            "resources": st.dictionaries(
+                st.sampled_from(["GPU", ""]), st.sampled_from([0, 1, 5000, 20_000, 2**62])
+            ),
+            "retries": st.sampled_from([0, 1, 10**9]),
+            "priority": st.sampled_from([0, -(2**63), 2**63 - 1]),
+            "timeout_s": st.sampled_from([0, 0.0, 1e-9, 5, 1e300]),
+            "wait_for_worker": st.booleans(),
+        },
+    ),
     "metrics": st.dictionaries(word, st.integers(-(2**63), 2**64 - 1) | st.floats(), max_size=2),
 }
 FROM_CLIENT = range(schema.FUNCTION.number, schema.QUERY.number + 1)
@@ -61,8 +75,8 @@ def test_scheduler_stays_sound(events):
     scheduler = Scheduler(reactor=task.Clock(), host="127.0.0.1", insecure=True)
     streams = {
         CLIENT: scheduler._register_client(None, "c"),
-        WORKER: scheduler._register_worker(None, "h:1", "", 1),
-        OTHER: scheduler._register_worker(None, "h:2", "k", 2),
+        WORKER: scheduler._register_worker(None, "h:1", "", 1, {}),
+        OTHER: scheduler._register_worker(None, "h:2", "k", 2, {"GPU": 10_000}),
     }
     for each in streams.values():
         each.makeConnection(StringTransport())

@@ -17,7 +17,7 @@ def scheduler():
 
 def register(scheduler, address, name):
     """A worker's stream, connected."""
-    stream = scheduler._register_worker(None, address, name, 1)
+    stream = scheduler._register_worker(None, address, name, 1, {"GPU": 10_000})
     stream.makeConnection(StringTransport())
     return stream
 
@@ -28,7 +28,9 @@ def test_a_name_is_taken(scheduler):
     with pytest.raises(RefusedError, match="another --name"):
         register(scheduler, "h:2", "alice")
     with pytest.raises(RefusedError, match="one thread at least"):
-        scheduler._register_worker(None, "h:3", "", 0)
+        scheduler._register_worker(None, "h:3", "", 0, {})
+    with pytest.raises(RefusedError, match="not names with amounts"):
+        scheduler._register_worker(None, "h:3", "", 1, {"GPU": 0.5})
     assert len(scheduler.core.state.workers) == 1
 
 

@@ -8,7 +8,7 @@ from twisted.python import usage
 
 from twisted_dist.address import parse_address
 from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
-from twisted_dist.cli.options import DaemonOptions, port_number, positive
+from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
 from twisted_dist.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ class Options(DaemonOptions):
             None,
             "File made by daccess that lets this worker in (default: $TWISTED_DIST_ACCESS, or what "
             "the scheduler left in $TWISTED_DIST_HOME)",
+        ],
+        [
+            "resources",
+            None,
+            {},
+            "What tasks may ask for with resources=, such as  'GPU=2 memory=16e9'",
+            amounts,
         ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
@@ -109,6 +116,7 @@ def makeService(options: Options) -> Any:
             host=options["host"],
             access=access,
             insecure=insecure,
+            resources=options["resources"],
         )
         worker.adopt(listening)
         workers.append(worker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -10,6 +10,7 @@ from twisted.internet import defer
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.client import operations as op
 from twisted_dist.client.future import BaseFuture, Record
+from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
 from twisted_dist.execution.payloads import load_value
 
@@ -55,7 +56,7 @@ class AsyncFuture(BaseFuture):
 
     def add_done_callback(self, function: Callable[[AsyncFuture], Any]) -> None:
         """Call ``function(self)`` when done."""
-        self._session.when_done(self._record, lambda record: function(self))
+        self._session.records.when_done(self._record, lambda record: function(self))
 
 
 class AsyncClient:
@@ -117,34 +118,74 @@ class AsyncClient:
         key: str | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
         retries: int = 0,
         priority: int = 0,
+        timeout: float | None = None,
+        pure: bool = False,
+        wait_for_worker: bool = False,
         **kwargs: Any,
     ) -> AsyncFuture:
         """As `Client.submit`."""
-        names = op.as_names(workers)
-        (record,) = self.session.submit(
-            func, [(args, kwargs)], key, names, allow_other_workers, retries, priority
+        session = self.session
+        options = as_options(
+            workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
-        return AsyncFuture(self.session, record)
+        keys = None if key is None else op.as_keys([key])
+        (record,) = session.submitter.submit(func, ((args, kwargs),), options, keys, pure)
+        return AsyncFuture(session, record)
 
     def map(
         self,
         func: Callable[..., Any],
         *iterables: Iterable[Any],
+        key: str | Sequence[str] | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
         retries: int = 0,
         priority: int = 0,
+        timeout: float | None = None,
+        pure: bool = False,
+        wait_for_worker: bool = False,
         **kwargs: Any,
     ) -> list[AsyncFuture]:
         """As `Client.map`."""
-        names = op.as_names(workers)
-        calls = ((row, kwargs) for row in zip(*iterables))
-        records = self.session.submit(
-            func, calls, None, names, allow_other_workers, retries, priority
+        session = self.session
+        options = as_options(
+            workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
-        return [AsyncFuture(self.session, record) for record in records]
+        calls: Iterable[Any] = ((row, kwargs) for row in zip(*iterables))
+        if key is not None:
+            calls = list(calls)
+            key = op.as_keys(key, len(calls))
+        records = session.submitter.submit(func, calls, options, key, pure)
+        return [AsyncFuture(session, record) for record in records]
+
+    def get(
+        self,
+        dsk: Any,
+        keys: Any,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        timeout: float | None = None,
+        wait_for_worker: bool = False,
+    ) -> defer.Deferred[Any]:
+        """Fires with the results of a dask graph; see `Client.get`."""
+
+        async def compute() -> Any:
+            session = self.session
+            options = as_options(
+                workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
+            )
+            graph, shaped = op.as_graph(dsk, keys)
+            records = session.submitter.submit_graph(graph, options)
+            return shaped(await self.gather([AsyncFuture(session, each) for each in records]))
+
+        return defer.Deferred.fromCoroutine(compute())
 
     def gather(self, futures: Any, errors: str = "raise") -> defer.Deferred[Any]:
         """Fires with the results, in the shape given; see `Client.gather`."""
@@ -167,7 +208,7 @@ class AsyncClient:
 
         async def put() -> Any:
             values = op.scattered_values(data)
-            records = await op.scatter(self.session, values, op.as_names(workers), broadcast)
+            records = await op.scatter(self.session, values, as_names(workers), broadcast)
             return op.scattered_shape(data, [AsyncFuture(self.session, r) for r in records])
 
         return defer.Deferred.fromCoroutine(put())
@@ -175,6 +216,10 @@ class AsyncClient:
     def cancel(self, futures: Any) -> None:
         """End tasks that have no result yet, and all that need them."""
         self.session.cancel([each._record.id for each in op.flatten(futures)])
+
+    def fire_and_forget(self, futures: Any) -> None:
+        """Let tasks run to their end even when no future of them is left."""
+        self.session.let_run([each._record.id for each in op.flatten(futures)])
 
     def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> defer.Deferred[None]:
         """Fires once *n* workers are registered; fails with TimeoutError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +10,7 @@ from twisted_dist.access.find import GivenAccess
 from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
 from twisted_dist.client.future import Future
+from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
 from twisted_dist.errors import TwistedDistError
 
@@ -79,8 +80,12 @@ class Client:
         key: str | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
         retries: int = 0,
         priority: int = 0,
+        timeout: float | None = None,
+        pure: bool = False,
+        wait_for_worker: bool = False,
         **kwargs: Any,
     ) -> Future:
         """Run ``func(*args, **kwargs)`` on the network; futures may be arguments.
@@ -88,42 +93,113 @@ class Client:
         Args:
             func: the function.
             args: its arguments; futures in them, nested too, become their results.
-            key: a name; tasks of one name share one computation.
+            key: a name; tasks of one name share one computation, whoever submits them.
             workers: addresses, hosts or names of workers that may run it.
-            allow_other_workers: others may, when none of those is there.
-            retries: how often an exception of its own is tried again.
+            allow_other_workers: others may, while none of those is there.
+            resources: ``{name: amount}`` that it needs of what workers were started with; a
+                worker runs no more at a time than it has for.
+            retries: how often an exception of its own, or a timeout, is tried again.
             priority: higher runs earlier.
+            timeout: seconds that an attempt may take; TimeoutError after the last.
+            pure: name it by the function and the arguments, so that it is computed once.
+            wait_for_worker: wait until some worker can run it. By default a task that no
+                registered worker can fails with NoWorkerError; at once, or a minute after
+                the last that could has left.
             kwargs: its keyword arguments.
+
+        Raises:
+            UsageProblem: something cannot be meant, or is too large; nothing was sent.
         """
         session = self.session
-        names = op.as_names(workers)
-        (record,) = session.submit(
-            func, [(args, kwargs)], key, names, allow_other_workers, retries, priority
+        options = as_options(
+            workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
+        keys = None if key is None else op.as_keys([key])
+        (record,) = session.submitter.submit(func, ((args, kwargs),), options, keys, pure)
         return Future(session, record)
 
     def map(
         self,
         func: Callable[..., Any],
         *iterables: Iterable[Any],
+        key: str | Sequence[str] | None = None,
         workers: str | Iterable[str] | None = None,
         allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
         retries: int = 0,
         priority: int = 0,
+        timeout: float | None = None,
+        pure: bool = False,
+        wait_for_worker: bool = False,
         **kwargs: Any,
     ) -> list[Future]:
-        """One task for each element (or each row of several iterables), in order."""
+        """One task for each element (or each row of several iterables), in order.
+
+        Args:
+            func: the function.
+            iterables: its arguments.
+            key: a name for each task, or one that is numbered.
+            workers: as of `submit`, and so is all that follows.
+            allow_other_workers: see there.
+            resources: see there.
+            retries: see there.
+            priority: see there.
+            timeout: see there.
+            pure: see there.
+            wait_for_worker: see there.
+            kwargs: keyword arguments of every call.
+        """
         session = self.session
-        records = session.submit(
-            func,
-            ((row, kwargs) for row in zip(*iterables)),
-            None,
-            op.as_names(workers),
-            allow_other_workers,
-            retries,
-            priority,
+        options = as_options(
+            workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
+        calls: Iterable[Any] = ((row, kwargs) for row in zip(*iterables))
+        if key is not None:
+            calls = list(calls)
+            key = op.as_keys(key, len(calls))
+        records = session.submitter.submit(func, calls, options, key, pure)
         return [Future(session, record) for record in records]
+
+    def get(
+        self,
+        dsk: Any,
+        keys: Any,
+        workers: str | Iterable[str] | None = None,
+        allow_other_workers: bool = False,
+        resources: Mapping[str, float] | None = None,
+        retries: int = 0,
+        priority: int = 0,
+        timeout: float | None = None,
+        wait_for_worker: bool = False,
+    ) -> Any:
+        """Compute a dask graph; the results of *keys*, in their shape.
+
+        The graph goes to the scheduler whole, and runs depth first, so that little data is
+        held at a time. ``dask.config.set(scheduler=client.get)`` makes dask's collections
+        compute here.
+
+        Args:
+            dsk: ``{key: task}``; a task is a tuple of a function and its arguments, of which
+                keys stand for their results. Or what dask's own collections have.
+            keys: a key, or keys in nested lists.
+            workers: as of `submit`, for all tasks, and so is all that follows.
+            allow_other_workers: see there.
+            resources: see there.
+            retries: see there.
+            priority: see there.
+            timeout: see there.
+            wait_for_worker: see there.
+
+        Raises:
+            UsageProblem: a key is missing, or the graph has a cycle; says which.
+        """
+        session = self.session
+        options = as_options(
+            workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
+        )
+        graph, shaped = op.as_graph(dsk, keys)
+        records = session.submitter.submit_graph(graph, options)
+        return shaped(self.gather([Future(session, record) for record in records]))
 
     def gather(self, futures: Any, errors: str = "raise") -> Any:
         """The results of futures, in the shape given: one, a list, a tuple or a dict.
@@ -135,7 +211,7 @@ class Client:
         op.check_errors(errors)
         records = [each._record for each in op.flatten(futures)]
         session = self.session
-        session.wait_all(records, None)
+        session.records.wait_all(records, None)
         away = op.to_fetch(records, errors)
         if away:
             session.fetcher.fetch_blocking(away, None)
@@ -154,7 +230,7 @@ class Client:
         Raises:
             UsageProblem: no such worker is registered.
         """
-        names = op.as_names(workers)
+        names = as_names(workers)
         values = op.scattered_values(data)
         records = self._call(op.scatter, self.session, values, names, broadcast)
         return op.scattered_shape(data, [Future(self.session, record) for record in records])
@@ -162,6 +238,10 @@ class Client:
     def cancel(self, futures: Future | Iterable[Future]) -> None:
         """End tasks that have no result yet, and all that need them."""
         self.session.cancel([each._record.id for each in op.flatten(futures)])
+
+    def fire_and_forget(self, futures: Future | Iterable[Future]) -> None:
+        """Let tasks run to their end even when no future of them is left."""
+        self.session.let_run([each._record.id for each in op.flatten(futures)])
 
     # -- looking
 

@@ -9,9 +9,14 @@ from concurrent.futures import Executor as StandardExecutor
 from concurrent.futures import Future as StandardFuture
 from typing import Any, TypeVar
 
+from twisted.internet import defer
+
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.client.client import Client
-from twisted_dist.client.future import Future
+from twisted_dist.client.future import Future, Record
+from twisted_dist.client.options import NOTHING
+from twisted_dist.client.session import Session
+from twisted_dist.execution.payloads import load_value
 
 T = TypeVar("T")
 
@@ -29,6 +34,36 @@ class _NetworkFuture(StandardFuture):  # type: ignore[type-arg]
             network_future.cancel()
             self.network_future = None
         return cancelled
+
+
+def _when_settled(
+    session: Session, record: Record, function: Callable[[Any, BaseException | None], None]
+) -> None:
+    """Call ``function(value, exception)`` in the reactor's thread, the value fetched."""
+
+    def give() -> None:
+        try:
+            assert record.value is not None
+            value = load_value(record.value)
+        except BaseException as problem:
+            function(None, problem)
+        else:
+            function(value, None)
+
+    def fetch() -> None:
+        fetching = defer.Deferred.fromCoroutine(session.fetcher.fetch([record]))
+        fetching.addCallbacks(lambda _: give(), lambda f: function(None, f.value))
+
+    def done(record: Record) -> None:
+        problem = record.exception()
+        if problem is not None:
+            function(None, problem)
+        elif record.value is not None:
+            give()
+        else:
+            session.reactor.callFromThread(fetch)
+
+    session.records.when_done(record, done)
 
 
 class Executor(StandardExecutor):
@@ -108,14 +143,14 @@ class Executor(StandardExecutor):
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             session = self.client.session
-            records = session.submit(function, calls, None, [], False, 0, 0)
+            records = session.submitter.submit(function, calls, NOTHING)
             for record in records:
                 own = _NetworkFuture()
                 own.network_future = Future(session, record)
                 out.append(own)
             self._pending.update(out)
         for record, own in zip(records, out):
-            session.when_settled(record, self._settler(own))
+            _when_settled(session, record, self._settler(own))
         return [*out]
 
     def _settler(self, own: _NetworkFuture) -> Callable[[Any, BaseException | None], None]:

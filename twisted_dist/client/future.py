@@ -6,7 +6,7 @@ import itertools
 import pickle
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from twisted_dist.aliases import Key, TaskId, Value
 from twisted_dist.core import task as kinds
@@ -15,6 +15,7 @@ from twisted_dist.errors import (
     ConnectionClosedError,
     DataLostError,
     DependencyLostError,
+    NoWorkerError,
     RemoteError,
     RemoteTraceback,
     TaskKilledError,
@@ -38,8 +39,14 @@ _CLASSES: Final[dict[str, type[Exception]]] = {
     kinds.DATA_LOST: DataLostError,
     kinds.DEPENDENCY_LOST: DependencyLostError,
     kinds.CANCELLED: CancelledError,
+    kinds.TIMED_OUT: TimeoutError,
+    kinds.UNMET: NoWorkerError,
     "connection": ConnectionClosedError,
 }
+
+
+#: kind (see `core.task`), pickled exception, text
+ErredBy: TypeAlias = tuple[str, bytes, str]
 
 
 class Record:
@@ -54,8 +61,7 @@ class Record:
         self.nbytes = 0
         #: the serialised result, once it is here
         self.value: Value | None = None
-        #: (kind, pickled exception, text)
-        self.error: tuple[str, bytes, str] | None = None
+        self.error: ErredBy | None = None
         #: called with this record, in the reactor's thread, when it is no longer pending
         self.waiters: list[Callable[[Record], None]] | None = None
 
@@ -91,12 +97,13 @@ class BaseFuture:
             pass
 
     def __reduce__(self) -> Any:
-        if not self._session.collect(self._record.id, self):
+        position = self._session.submitter.collect(self._record.id, self)
+        if position is None:
             raise UsageProblem(
                 "a Future can be an argument of submit or map of its own client, "
                 "but cannot be pickled otherwise"
             )
-        return resolve_future, (self._record.id,)
+        return resolve_future, (position,)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key}: {self.status}>"
@@ -139,7 +146,7 @@ class Future(BaseFuture):
     __slots__ = ()
 
     def _wait(self, timeout: float | None) -> None:
-        self._session.wait_all([self._record], timeout)
+        self._session.records.wait_all([self._record], timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """The task's value; raises what the task raised.
@@ -166,7 +173,7 @@ class Future(BaseFuture):
 
     def add_done_callback(self, function: Callable[[Future], Any]) -> None:
         """Call ``function(self)`` when done, in the client's reactor thread."""
-        self._session.when_done(self._record, lambda record: function(self))
+        self._session.records.when_done(self._record, lambda record: function(self))
 
 
 class Countdown:

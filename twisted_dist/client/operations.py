@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 from twisted_dist.client.future import BaseFuture, Record
+from twisted_dist.client.graphs import GraphReader, PickledGraph
 from twisted_dist.client.rpc import terminate
 from twisted_dist.client.session import Session
 from twisted_dist.errors import UsageProblem
@@ -18,17 +19,35 @@ from twisted_dist.execution.payloads import load_value
 LOOK_S = 0.02
 
 
-def as_names(workers: str | Iterable[str] | None) -> list[str]:
-    """``workers=`` as a list: an address, host or name, or several."""
-    if workers is None:
-        return []
-    return [workers] if isinstance(workers, str) else list(workers)
-
-
 def check_errors(errors: str) -> None:
     """Refuse an ``errors=`` that means nothing."""
     if errors not in ("raise", "skip"):
         raise UsageProblem(f"errors={errors!r}: it is 'raise' or 'skip'")
+
+
+def as_keys(key: str | Sequence[str] | None, count: int | None = None) -> list[str] | None:
+    """``key=`` of `map` as a name for each task: given, or numbered from one."""
+    if key is None:
+        return None
+    if isinstance(key, str):
+        return [f"{key}-{n}" for n in range(count or 0)]
+    names = list(key)
+    if not all(isinstance(each, str) and each for each in names):
+        raise UsageProblem(f"key={key!r}: names are strings that are not empty")
+    return names
+
+
+def as_graph(dsk: Any, keys: Any) -> tuple[PickledGraph, Callable[[list[Any]], Any]]:
+    """A graph to submit, and what puts its outputs' results in the shape of *keys*."""
+    reader = GraphReader(dsk)
+    graph = reader.read(keys)
+
+    def shaped(values: list[Any], each: Any = keys) -> Any:
+        if isinstance(each, list):
+            return [shaped(values, one) for one in each]
+        return values[reader.place(each)]
+
+    return graph, shaped
 
 
 def flatten(futures: Any) -> Iterator[BaseFuture]:
@@ -124,7 +143,7 @@ async def wait_done(session: Session, records: Sequence[Record]) -> None:
             done.callback(None)
 
     for record in records:
-        session.when_done(record, one)
+        session.records.when_done(record, one)
     if records:
         await done
 

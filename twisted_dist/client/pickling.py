@@ -6,7 +6,6 @@ import hashlib
 import pickle
 import threading
 import types
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -46,7 +45,8 @@ class FunctionTable:
     def __init__(self, announce: Callable[[Digest, str, bytes], None]) -> None:
         self._announce = announce
         self._announced: set[Digest] = set()
-        self._by_reference: weakref.WeakKeyDictionary[Any, Digest] = weakref.WeakKeyDictionary()
+        #: held for ever, as their modules hold them
+        self._by_reference: dict[Any, Digest] = {}
 
     def digest(self, function: Callable[..., Any]) -> Digest:
         """The function's digest.
@@ -58,7 +58,7 @@ class FunctionTable:
             raise UsageProblem(f"{function!r} is not callable")
         try:
             known = self._by_reference.get(function)
-        except TypeError:  # unhashable, or without weak references
+        except TypeError:  # unhashable
             known = None
         if known is not None:
             return known
@@ -89,6 +89,17 @@ def _by_reference(function: Any, blob: bytes) -> bool:
         return False
 
 
+def checked_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
+    """A pickled call. Raises UsageProblem where it is too large."""
+    blob = _dump()((args, kwargs or {}))
+    if len(blob) > MAX_CALL_BYTES:
+        raise UsageProblem(
+            f"the arguments of {name} take {len(blob)} bytes, more than "
+            f"{MAX_CALL_BYTES}: scatter() them and pass the future"
+        )
+    return blob
+
+
 class Calls(NamedTuple):
     """Pickled calls, with the ids of the futures among each one's arguments."""
 
@@ -110,14 +121,16 @@ class CallPickler:
     def __init__(self) -> None:
         self._collecting = threading.local()
 
-    def note(self, task_id: TaskId, future: object) -> bool:
-        """Note a future; False where no call is being pickled in this thread."""
-        ids = getattr(self._collecting, "ids", None)
-        if ids is None:
-            return False
-        ids.append(task_id)
+    def note(self, task_id: TaskId, future: object) -> int | None:
+        """Note a future: its position among the call's inputs.
+
+        None where no call is being pickled in this thread.
+        """
+        found: dict[TaskId, int] | None = getattr(self._collecting, "ids", None)
+        if found is None:
+            return None
         self._collecting.held.append(future)
-        return True
+        return found.setdefault(task_id, len(found))
 
     def pickle(self, name: str, calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
         """Pickle calls of the function called *name*.
@@ -128,7 +141,7 @@ class CallPickler:
         blobs: list[bytes] = []
         deps: list[list[TaskId]] = []
         any_deps = False
-        found: list[TaskId] = []
+        found: dict[TaskId, int] = {}  # a call pickled twice, by both picklers, notes each once
         dump = _dump()
         held: list[object] = []
         # a generator of calls may submit, and so come here again meanwhile
@@ -143,8 +156,7 @@ class CallPickler:
                         f"{MAX_CALL_BYTES}: scatter() them and pass the future"
                     )
                 blobs.append(blob)
-                # one is noted twice where a call was pickled twice, by pickle and by cloudpickle
-                deps.append(list(dict.fromkeys(found)))
+                deps.append(list(found))
                 if found:
                     any_deps = True
                     found.clear()

@@ -10,25 +10,26 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import ADMIN, SUBMIT
-from twisted_dist.aliases import CLIENT_SHIFT, TaskId
+from twisted_dist.aliases import TaskId
 from twisted_dist.client.fetching import Fetcher
-from twisted_dist.client.future import CANCELLED, ERROR, FINISHED, LOST, PENDING, Countdown, Record
-from twisted_dist.client.pickling import CallPickler, FunctionTable, function_name
+from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
+from twisted_dist.client.outbox import Ids, Outbox
 from twisted_dist.client.questions import Questions
+from twisted_dist.client.records import Records
+from twisted_dist.client.submitting import Submitter
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, ConnectionClosedError, InsecureWarning, RefusedError
-from twisted_dist.execution.payloads import dump_value, load_value, value_nbytes
+from twisted_dist.execution.payloads import dump_value, value_nbytes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.entering import enter
-from twisted_dist.wire.frames import TARGET_BYTES
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
@@ -64,12 +65,6 @@ def as_client(access: GivenAccess, insecure: bool) -> Membership:
     return Membership(access, insecure, (ADMIN, SUBMIT))
 
 
-class Ids(NamedTuple):
-    """Task ids, as a message's only field."""
-
-    ids: Sequence[TaskId]
-
-
 class Session:
     """The state of one client. Methods are thread-safe unless they say otherwise."""
 
@@ -80,19 +75,14 @@ class Session:
         self.membership = membership
         self.address = address
         self.name = name
-        self.records: dict[TaskId, Record] = {}
         self.closed = False
         self._stream: StreamProtocol | None = None
-        self._index = 0
-        self._next = 0
         self._lock = threading.Lock()
-        self._outbox: deque[bytes] = deque()
+        self._outbox = Outbox()
         self._dropped: deque[TaskId] = deque()
         self._woken = False
-        self._functions = FunctionTable(
-            lambda digest, name, blob: self._send(schema.FUNCTION.pack(digest, name, blob))
-        )
-        self._calls = CallPickler()
+        self.records = Records(self.log)
+        self.submitter = Submitter(self._outbox, self.records, self._wake)
         self._questions = Questions(reactor, address, self._send)
         self._releasing: Any = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
@@ -158,16 +148,18 @@ class Session:
 
     def _fail_all(self, text: str) -> None:
         self._questions.fail_all(text)
-        for record in list(self.records.values()):
-            if record.status is PENDING:
-                self._finish(record, LOST, ("connection", b"", text))
+        self.records.lose_pending(text)
 
     # -- sending
 
     def _send(self, payload: bytes) -> None:
+        self._outbox.put(payload)
+        self._wake()
+
+    def _wake(self) -> None:
+        """See that the reactor sends what is in the outbox; for after it was put there."""
         if self.closed:
             raise ConnectionClosedError("this client was closed")
-        self._outbox.append(payload)
         with self._lock:
             if self._woken:
                 return
@@ -185,8 +177,8 @@ class Session:
             return
         # counted first: whatever needs these was put into the outbox before they were dropped
         dropped = len(self._dropped)
-        while outbox:
-            stream.send(outbox.popleft())
+        for payload in outbox.take():
+            stream.send(payload)
         if dropped >= at_least:
             self._send_dropped(dropped)
         stream.flush()
@@ -199,7 +191,7 @@ class Session:
         ids = []
         for _ in range(count):
             task_id = self._dropped.popleft()
-            if self.records.pop(task_id, None) is not None:
+            if self.records.forget(task_id):
                 ids.append(task_id)
         if ids and self._stream is not None:
             self._stream.send_all(schema.RELEASE.encode(Ids(ids)))
@@ -218,69 +210,25 @@ class Session:
         for payload in schema.CANCEL.encode(Ids(list(ids))):
             self._send(payload)
 
-    # -- submitting
+    def let_run(self, ids: Sequence[TaskId]) -> None:
+        """Ask that tasks run to their end, whoever holds futures of them."""
+        for payload in schema.RUNAWAYS.encode(Ids(list(ids))):
+            self._send(payload)
 
-    def collect(self, task_id: TaskId, future: object) -> bool:
-        """While a call of this client is pickled: note a future among its arguments."""
-        return task_id >> CLIENT_SHIFT == self._index and self._calls.note(task_id, future)
-
-    def submit(
-        self,
-        function: Callable[..., Any],
-        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
-        key: str | None,
-        workers: Sequence[str],
-        loose: bool,
-        retries: int,
-        priority: int,
-    ) -> list[Record]:
-        """Submit calls of one function, in frames of about a megabyte."""
-        digest = self._functions.digest(function)
-        name = function_name(function)
-        blobs, deps, any_deps, _held = self._calls.pickle(name, calls)
-        with self._lock:
-            first = (self._index << CLIENT_SHIFT) + self._next
-            self._next += len(blobs)
-        records = []
-        for task_id in range(first, first + len(blobs)):
-            record = Record(task_id, key or f"{name}-{task_id:x}")
-            self.records[task_id] = record
-            records.append(record)
-        start = 0
-        while start < len(blobs):
-            end, size = start, 0
-            while end < len(blobs) and size < TARGET_BYTES:
-                size += len(blobs[end]) + 16 + 9 * len(deps[end])
-                end += 1
-            self._send(
-                schema.SUBMIT.pack(
-                    first + start,
-                    digest,
-                    blobs[start:end],
-                    deps[start:end] if any_deps else [],
-                    list(workers),
-                    loose,
-                    key or "",
-                    retries,
-                    priority,
-                )
-            )
-            start = end
-        return records
+    # -- data
 
     async def scatter(
         self, values: Sequence[Any], addresses: Sequence[str], broadcast: bool
     ) -> list[Record]:
         """Put values on workers, in turn or each on all; in the reactor's thread."""
-        first = (self._index << CLIENT_SHIFT) + self._next
-        self._next += len(values)
+        first = self.submitter.take_ids(len(values))
         records = []
         places: dict[str, tuple[list[TaskId], list[Any]]] = {}
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
             dumped = dump_value(value)
             record.nbytes = value_nbytes(dumped)
-            self.records[record.id] = record
+            self.records.add(record)
             records.append(record)
             turn = addresses if broadcast else [addresses[offset % len(addresses)]]
             for address in turn:
@@ -297,22 +245,13 @@ class Session:
     # -- receiving, in the reactor's thread
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:
-        records = self.records
         if number == schema.FINISHED.number:
-            for task_id, nbytes, value in zip(fields["ids"], fields["nbytes"], fields["values"]):
-                record = records.get(task_id)
-                if record is not None:
-                    record.nbytes = nbytes
-                    if value is not None:
-                        record.value = value
-                    self._finish(record, FINISHED, None)
+            self.records.finished(fields["ids"], fields["nbytes"], fields["values"])
         elif number == schema.ERRED.number:
-            for task_id, *error in zip(
-                fields["ids"], fields["kinds"], fields["blobs"], fields["texts"]
-            ):
-                record = records.get(task_id)
-                if record is not None:
-                    self._finish(record, _STATUS.get(error[0], ERROR), tuple(error))
+            columns = (fields[name] for name in ("ids", "kinds", "blobs", "texts"))
+            for task_id, *error in zip(*columns):
+                status = _STATUS.get(error[0], ERROR)
+                self.records.erred(task_id, status, tuple(error))
         elif number == schema.LOCATED.number:
             self._questions.answered(fields["request"], fields["sources"])
         elif number == schema.ANSWER.number:
@@ -322,73 +261,9 @@ class Session:
         elif number == schema.KEYS.number:
             self.membership.learn(fields["keys"])
         else:
-            self._index = fields["index"]
+            self.submitter.index = fields["index"]
             self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
             self._welcome.callback(None)
-
-    def _finish(self, record: Record, status: str, error: Any) -> None:
-        if record.status is not PENDING and status is FINISHED:
-            return
-        with self._lock:
-            record.error = error
-            record.status = status
-            waiters, record.waiters = record.waiters, None
-        for each in waiters or ():
-            try:
-                each(record)
-            except Exception:
-                self.log.failure("a done callback failed")
-
-    def when_done(self, record: Record, function: Callable[[Record], None]) -> None:
-        """Call *function* in the reactor's thread when done; in this one if it is."""
-        with self._lock:
-            if record.status is PENDING:
-                if record.waiters is None:
-                    record.waiters = []
-                record.waiters.append(function)
-                return
-        function(record)
-
-    def when_settled(
-        self, record: Record, function: Callable[[Any, BaseException | None], None]
-    ) -> None:
-        """Call ``function(value, exception)`` in the reactor's thread, the value fetched."""
-
-        def give() -> None:
-            try:
-                assert record.value is not None
-                value = load_value(record.value)
-            except BaseException as problem:
-                function(None, problem)
-            else:
-                function(value, None)
-
-        def fetch() -> None:
-            fetching = defer.Deferred.fromCoroutine(self.fetcher.fetch([record]))
-            fetching.addCallbacks(lambda _: give(), lambda f: function(None, f.value))
-
-        def done(record: Record) -> None:
-            problem = record.exception()
-            if problem is not None:
-                function(None, problem)
-            elif record.value is not None:
-                give()
-            else:
-                self.reactor.callFromThread(fetch)
-
-        self.when_done(record, done)
-
-    def wait_all(self, records: Sequence[Record], timeout: float | None) -> None:
-        """Block until all are done. Raises TimeoutError."""
-        pending = [each for each in records if each.status is PENDING]
-        if not pending:
-            return
-        countdown = Countdown(len(pending))
-        for each in pending:
-            self.when_done(each, countdown)
-        if not countdown.wait(timeout):
-            left = sum(each.status is PENDING for each in pending)
-            raise TimeoutError(f"{left} of {len(records)} tasks not done within {timeout} s")
 
     # -- asking
 

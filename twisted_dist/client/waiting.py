@@ -28,7 +28,7 @@ def as_completed(futures: Iterable[Future], with_results: bool = False) -> Itera
     waiting: dict[Record, Future] = {each._record: each for each in futures}
     done: SimpleQueue[Record] = SimpleQueue()
     for record, future in waiting.items():
-        future._session.when_done(record, done.put)
+        future._session.records.when_done(record, done.put)
     while waiting:
         future = waiting.pop(done.get())
         yield (future, future.result()) if with_results else future
@@ -50,7 +50,7 @@ def wait(
     if pending and not (first and len(pending) < len(futures)):
         countdown = Countdown(1 if first else len(pending))
         for each in pending:
-            each._session.when_done(each._record, countdown)
+            each._session.records.when_done(each._record, countdown)
         if not countdown.wait(timeout):
             raise TimeoutError(f"{len(pending)} futures not done within {timeout} s")
     done = {each for each in futures if each.done()}

@@ -6,32 +6,39 @@ from typing import Final
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.holders import add_holder
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     KILLED,
+    KILLED_BUDGET,
+    LOST_BUDGET,
     MEMORY,
+    QUEUED,
     RAISED,
+    RAISED_BUDGET,
     RELEASED,
+    TIMED_OUT,
     WAITING,
+    WORKER_LOST,
     SchedulerFunction,
     SchedulerTask,
     TaskGroup,
 )
 from twisted_dist.core.transitions import (
     activate,
+    answered,
     fail,
     lose_result,
     make_ready,
     remember,
     unassign,
+    withdraw,
 )
 
 #: how often a task may kill its process, or lose its worker, before it is given up:
 #: dask.distributed's `allowed-failures` and Ray's `max_retries` are 3 as well
 ALLOWED_FAILURES: Final = 3
-#: positions in `SchedulerTask.failures`
-RAISED_BUDGET, LOST_BUDGET, KILLED_BUDGET = range(3)
 
 
 class Answers:
@@ -44,19 +51,27 @@ class Answers:
         self, worker: SchedulerWorker, task_id: TaskId, attempt: int
     ) -> SchedulerTask | None:
         """The task, if this worker's answer about this attempt still counts."""
+        if worker.dropped:
+            answered(self._state, worker, task_id, attempt)
         task = self._state.tasks.get(task_id)
         if task is None or task.processing_on is not worker or task.attempt != attempt:
             return None
         return task
 
-    def tasks_finished(self, fact: s.TasksFinished, now: float) -> None:
+    def _end(self, worker: SchedulerWorker) -> None:
+        """Some of a worker's tasks have ended."""
+        if worker.id in self._state.workers:
+            worker.last_answer = self._state.now
+            self._state.touch(worker)
+
+    def tasks_finished(self, fact: s.TasksFinished) -> None:
         """Results are in a worker's memory; surplus ones are released there."""
         state = self._state
         worker = state.workers.get(fact.worker)
         if worker is None:
             return
-        worker.last_seen = now
-        measured: dict[SchedulerFunction, tuple[int, int]] = {}
+        state.story.note(state.now, "finished", fact.ids, worker.label)
+        measured: dict[SchedulerFunction, tuple[int, int, int]] = {}
         for task_id, attempt, nbytes, duration, value in zip(
             fact.ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
         ):
@@ -66,14 +81,14 @@ class Answers:
                 continue
             function = task.group.function
             assert function is not None
-            n, total = measured.get(function, (0, 0))
-            measured[function] = (n + 1, total + duration)
+            n, seconds, size = measured.get(function, (0, 0, 0))
+            measured[function] = (n + 1, seconds + duration, size + nbytes)
             unassign(state, task)
             task.nbytes = nbytes
             remember(state, task, worker, value)
-        for function, (n, total) in measured.items():
-            function.learn(total / n / 1e6)
-        state.note_room(worker)
+        for function, (n, seconds, size) in measured.items():
+            function.learn(seconds / n / 1e6, size / n)
+        self._end(worker)
 
     def _surplus(self, worker: SchedulerWorker, task_id: TaskId) -> None:
         """A result nobody expects from this worker: it must not keep it."""
@@ -83,51 +98,74 @@ class Answers:
                 worker, task or SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
             )
 
-    def tasks_erred(self, fact: s.TasksErred, now: float) -> None:
+    def tasks_erred(self, fact: s.TasksErred) -> None:
         """Tasks raised: their retries are counted, then they fail."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
+        self._state.story.note(self._state.now, "raised", fact.ids, worker.label)
         for task_id, attempt, blob, text in zip(fact.ids, fact.attempts, fact.blobs, fact.texts):
             task = self._current(worker, task_id, attempt)
             if task is not None:
                 unassign(self._state, task)
                 task.state = WAITING
-                self.try_again(task, RAISED_BUDGET, task.group.retries, (RAISED, blob, text))
-        self._state.note_room(worker)
+                told = f"{_who(task, worker)}:\n{text}"
+                retries = task.group.options.retries
+                self.try_again(task, RAISED_BUDGET, retries, (RAISED, blob, told))
+        self._end(worker)
 
-    def tasks_killed(self, fact: s.TasksKilled, now: float) -> None:
+    def tasks_killed(self, fact: s.TasksKilled) -> None:
         """The process that ran tasks died: ALLOWED_FAILURES are counted, then they fail."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
+        self._state.story.note(self._state.now, "killed", fact.ids, worker.label)
         for task_id, attempt, text in zip(fact.ids, fact.attempts, fact.texts):
             task = self._current(worker, task_id, attempt)
             if task is not None:
                 unassign(self._state, task)
                 task.state = WAITING
-                told = f"{task.name}: {text} (attempt {task.attempt})"
+                told = f"{_who(task, worker)}: {text}"
                 self.try_again(task, KILLED_BUDGET, ALLOWED_FAILURES - 1, (KILLED, b"", told))
-        self._state.note_room(worker)
+        self._end(worker)
 
-    def tasks_returned(self, fact: s.TasksReturned, now: float) -> None:
-        """Tasks came back unrun, as their worker leaves or was asked to drop them."""
+    def tasks_returned(self, fact: s.TasksReturned) -> None:
+        """Tasks came back unrun, as they were asked back or their process died."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
+        self._state.story.note(self._state.now, "came back", fact.ids, worker.label)
         for task_id, attempt in zip(fact.ids, fact.attempts):
             task = self._current(worker, task_id, attempt)
-            if task is not None:
-                unassign(self._state, task)
-                self._requeue(task)
-        self._state.note_room(worker)
+            if task is None:
+                continue
+            recalled = task in worker.recalled
+            unassign(self._state, task)
+            if recalled:
+                self._queue_for_others(task)
+            else:
+                self.requeue(task)
+        self._end(worker)
 
-    def inputs_missing(self, fact: s.InputsMissing, now: float) -> None:
+    def _queue_for_others(self, task: SchedulerTask) -> None:
+        """Into the queue, not to the worker whose data it would rather use."""
+        task.state = QUEUED
+        demand = task.group.demand
+        if demand is None:
+            self._state.ready.push(task)
+        elif demand.able:
+            demand.ready.push(task)
+            self._state.fresh[demand] = None
+        else:
+            self.requeue(task)
+
+    def inputs_missing(self, fact: s.InputsMissing) -> None:
         """Believe the worker: who did not give an input does not hold it."""
         state = self._state
         worker = state.workers.get(fact.worker)
         if worker is None:
             return
+        state.story.note(state.now, "lacked inputs", fact.ids, worker.label)
         tasks = [
             task
             for task in map(self._current, [worker] * len(fact.ids), fact.ids, fact.attempts)
@@ -144,21 +182,64 @@ class Answers:
                 lose_result(state, dep, holder)
         for task in tasks:
             if task.state is WAITING:
-                self._requeue(task)
-        state.note_room(worker)
+                self.requeue(task)
+        self._end(worker)
 
-    def replicas_added(self, fact: s.ReplicasAdded, now: float) -> None:
+    def replicas_added(self, fact: s.ReplicasAdded) -> None:
         """A worker copied results from others, and gives them from now on too."""
         worker = self._state.workers.get(fact.worker)
         if worker is None:
             return
         for task_id in fact.ids:
             task = self._state.tasks.get(task_id)
-            if task is not None and task.who_has is not None:
-                task.who_has[worker] = None
-                worker.has_what[task] = None
+            if task is not None and task.state is MEMORY:
+                add_holder(task, worker)
             else:
                 self._surplus(worker, task_id)
+
+    def tasks_seceded(self, fact: s.TasksSeceded) -> None:
+        """Running tasks began to wait for others, or go on: their threads are free or not."""
+        worker = self._state.workers.get(fact.worker)
+        if worker is None:
+            return
+        for task_id, attempt in zip(fact.ids, fact.attempts):
+            task = self._current_one(worker, task_id, attempt)
+            if task is None or (task in worker.seceded) is fact.waiting:
+                continue
+            if fact.waiting:
+                worker.seceded[task] = None
+                worker.occupancy -= worker.processing[task]
+            else:
+                del worker.seceded[task]
+                worker.occupancy += worker.processing[task]
+        self._state.touch(worker)
+
+    def _current_one(
+        self, worker: SchedulerWorker, task_id: TaskId, attempt: int
+    ) -> SchedulerTask | None:
+        """As `_current`, for what is no answer."""
+        task = self._state.tasks.get(task_id)
+        is_current = task and task.processing_on is worker and task.attempt == attempt
+        return task if is_current else None
+
+    # -- attempts that came to nothing
+
+    def worker_lost(self, task: SchedulerTask, worker: SchedulerWorker, reason: str) -> None:
+        """The worker that had a task is gone."""
+        if task.state is WAITING:
+            told = f"{_who(task, worker)}: the worker was lost: {reason}"
+            self.try_again(task, LOST_BUDGET, ALLOWED_FAILURES, (WORKER_LOST, b"", told))
+
+    def timed_out(self, task: SchedulerTask) -> None:
+        """An attempt takes longer than it may; what still runs of it is ignored."""
+        worker = task.processing_on
+        assert worker is not None
+        self._state.story.note(self._state.now, "timed out", [task.id], worker.label)
+        options = task.group.options
+        told = f"{_who(task, worker)}: not done within timeout={options.timeout_s:g} s"
+        withdraw(self._state, task)
+        task.state = WAITING
+        self.try_again(task, RAISED_BUDGET, options.retries, (TIMED_OUT, b"", told))
 
     def try_again(
         self, task: SchedulerTask, budget: int, allowed: int, erred_by: tuple[str, bytes, str]
@@ -170,9 +251,9 @@ class Answers:
         if task.failures[budget] > allowed:
             fail(self._state, task, erred_by)
         else:
-            self._requeue(task)
+            self.requeue(task)
 
-    def _requeue(self, task: SchedulerTask) -> None:
+    def requeue(self, task: SchedulerTask) -> None:
         """An attempt came to nothing: WAITING for lost inputs, or QUEUED again."""
         task.state = WAITING
         task.waiting_on = sum(dep.state is not MEMORY for dep in task.deps)
@@ -181,3 +262,7 @@ class Answers:
                 activate(self._state, dep)
         if task.state is WAITING and not task.waiting_on:
             make_ready(self._state, task)
+
+
+def _who(task: SchedulerTask, worker: SchedulerWorker) -> str:
+    return f"{task.name}, attempt {task.attempt}, on worker {worker.label}"

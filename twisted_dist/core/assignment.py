@@ -1,90 +1,107 @@
-"""Hands queued tasks to workers with room. Runs once at the end of each stimulus."""
+"""Hands queued tasks to workers with room. Runs once at the end of each stimulus.
+
+Afterwards no worker has room beside a task that waits in its backlog, in the queue of a
+demand that it meets, or in the common queue; except that a task which needs a thread at
+once (`needs_thread`) is not given ahead.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from itertools import islice
 
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.policy.feeding import expected_s, has_room, room
+from twisted_dist.core.policy.feeding import expected_s, has_room, needs_thread, room
+from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.state import SchedulerState
-from twisted_dist.core.task import QUEUED, SchedulerTask
 from twisted_dist.core.transitions import assign
 
 
 def assign_queued(state: SchedulerState) -> None:
-    """Give out what can run: backlogs first, then the common queue, then idle helpers."""
-    if not state.roomy:
-        return
-    for worker in [w for w in state.backlogged if w in state.roomy]:
-        _feed_backlog(state, worker)
-    while state.idle and state.ready.peek() is not None:
-        _feed_lane(state, state.idle, free_threads_only=True)
-    while state.roomy and state.ready.peek() is not None:
-        _feed_lane(state, state.roomy, free_threads_only=False)
-    if state.idle and state.backlogged:
-        _help_backlogged(state)
+    """Give out what can run: first to those that alone may run it, then to everybody."""
+    if state.fresh:
+        _feed_demands(state)
+    if state.touched:
+        touched, state.touched = state.touched, {}
+        for worker in touched:
+            if worker in state.roomy and (worker.backlog or worker.demands or state.wide):
+                _feed_own(state, worker, ahead=True)
+    ready = state.ready
+    while state.idle and ready.peek() is not None:
+        _deal(state, state.idle, ahead=False)
+    while state.roomy and ready.peek() is not None:
+        if needs_thread(ready.first()):
+            break
+        _deal(state, state.roomy, ahead=True)
 
 
-def _feed_backlog(state: SchedulerState, worker: SchedulerWorker) -> None:
-    backlog = worker.backlog
-    while backlog and has_room(worker):
-        task = backlog.popleft()
-        if task.state is QUEUED:
-            assign(state, worker, task, expected_s(task.group.function))
-    if not backlog:
+def _feed_demands(state: SchedulerState) -> None:
+    """Give the tasks of demands with news to who may run them, free threads first."""
+    fresh, state.fresh = state.fresh, {}
+    for demand in fresh:
+        for ahead in (False, True):
+            takers = state.roomy if ahead else state.idle
+            if not demand.ready or not takers:
+                break
+            few, many = sorted((takers, demand.able), key=len)
+            for worker in [each for each in few if each in many]:
+                if demand.ready.peek() is None:
+                    break
+                _feed_own(state, worker, ahead)
+
+
+def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> None:
+    """Feed one worker from what it alone, or not everybody, may run."""
+    while has_room(worker) if ahead else worker.busy < worker.nthreads:
+        queue = _first_queue(state, worker)
+        if queue is None:
+            break
+        (task,) = queue.take(1)
+        assign(state, worker, task, expected_s(task.group.function))
+    if worker in state.backlogged and worker.backlog.peek() is None:
         del state.backlogged[worker]
     state.note_room(worker)
 
 
-def _feed_lane(
-    state: SchedulerState, takers: dict[SchedulerWorker, None], *, free_threads_only: bool
-) -> None:
-    """One round of the first lane over *takers*, each an equal share of what is left."""
-    lane = state.ready.first_lane()
-    seconds = expected_s(lane[0].group.function)
+def _first_queue(state: SchedulerState, worker: SchedulerWorker) -> ReadyQueue | None:
+    """The queue whose first task *worker* should be given; None if it has none of its own."""
+    best = None
+    least = worker.backlog.peek()
+    if least is not None and not _must_wait(worker, worker.backlog):
+        best = worker.backlog
+    else:
+        least = None
+    if worker.demands or state.wide:
+        for demand in (*worker.demands, *state.wide):
+            order = demand.ready.peek()
+            if order is None or (least is not None and order > least):
+                continue
+            if worker not in demand.able or demand.room_at(worker) == 0:
+                continue
+            if not _must_wait(worker, demand.ready):
+                best, least = demand.ready, order
+    if least is None:
+        return None
+    common = state.ready.peek()
+    if common is not None and common < least and not _must_wait(worker, state.ready):
+        return state.ready
+    return best
+
+
+def _must_wait(worker: SchedulerWorker, queue: ReadyQueue) -> bool:
+    return worker.busy >= worker.nthreads and needs_thread(queue.first())
+
+
+def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: bool) -> None:
+    """Spread the common queue's first entry over *takers*, each an equal share of what is left."""
+    ready = state.ready
+    group = ready.first().group
+    seconds = expected_s(group.function)
+    share = -(-ready.ahead() // max(1, len(takers)))
     # who was last to become free comes first: its caches are warm
-    for worker in reversed(list(takers)):
-        share = -(-len(lane) // max(1, len(takers)))
-        if free_threads_only:
-            quota = worker.nthreads - len(worker.processing)
-        else:
-            quota = room(worker, seconds)
-        _give(state, worker, lane, min(share, quota), seconds)
-        state.note_room(worker)
-        if not lane:
-            break
-    state.ready.settle()
-
-
-def _give(
-    state: SchedulerState,
-    worker: SchedulerWorker,
-    lane: deque[SchedulerTask],
-    count: int,
-    seconds: float,
-) -> None:
-    while count > 0 and lane:
-        task = lane.popleft()
-        if task.state is QUEUED:
+    for worker in list(islice(reversed(takers), ready.ahead())):
+        quota = room(worker, seconds) if ahead else worker.nthreads - worker.busy
+        for task in ready.take(min(share, quota)):
             assign(state, worker, task, seconds)
-            count -= 1
-
-
-def _help_backlogged(state: SchedulerState) -> None:
-    """Let idle workers take from the longest backlog what they may run."""
-    for helper in list(state.idle):
-        busiest = max(state.backlogged, key=lambda w: len(w.backlog), default=None)
-        if busiest is None:
+        state.note_room(worker)
+        if ready.peek() is None or ready.first().group is not group:
             return
-        if busiest is helper or not busiest.processing:
-            continue
-        for index in range(len(busiest.backlog) - 1, -1, -1):
-            task = busiest.backlog[index]
-            names = task.group.workers
-            if task.state is QUEUED and (not names or helper.answers_to(names)):
-                del busiest.backlog[index]
-                assign(state, helper, task, expected_s(task.group.function))
-                break
-        if not busiest.backlog:
-            del state.backlogged[busiest]
-        state.note_room(helper)

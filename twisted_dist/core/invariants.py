@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isclose
 
-from twisted_dist.core.policy.feeding import has_room
+from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.policy.feeding import has_room, needs_thread
+from twisted_dist.core.policy.stealing import surplus
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     ERRED,
@@ -30,7 +32,8 @@ def check(state: SchedulerState) -> None:
     Raises:
         AssertionError: with a line for each violated rule.
     """
-    wrong = [*_tasks(state), *_workers(state), *_clients(state), *_progress(state)]
+    wrong = [*_tasks(state), *_workers(state), *_clients(state), *_demands(state)]
+    wrong += _progress(state)
     if state.outbox.take():
         wrong.append("instructions were left in the outbox")
     assert not wrong, "\n".join(wrong)
@@ -40,6 +43,8 @@ def _tasks(state: SchedulerState) -> Iterator[str]:
     queued = {task for task in state.ready if task.state is QUEUED}
     for worker in state.workers.values():
         queued.update(task for task in worker.backlog if task.state is QUEUED)
+    for demand in state.demands.values():
+        queued.update(task for task in demand.ready if task.state is QUEUED)
     for task_id, task in state.tasks.items():
         if task.id != task_id:
             yield f"{task.name} is filed under {task_id:x}"
@@ -91,28 +96,50 @@ def _one_task(
 
 def _workers(state: SchedulerState) -> Iterator[str]:
     for worker in state.workers.values():
-        if state.by_address.get(worker.address) is not worker:
-            yield f"{worker.name} is not found by its address"
-        for task in worker.processing:
-            if task.processing_on is not worker or task.state is not PROCESSING:
-                yield f"{worker.name} is said to run {task.name} ({task.state})"
-        for task in worker.has_what:
-            if worker not in (task.who_has or ()):
-                yield f"{worker.name} is said to hold {task.name} ({task.state})"
-        if not isclose(worker.occupancy, sum(worker.processing.values()), abs_tol=1e-6):
-            yield f"{worker.name}: occupancy {worker.occupancy}"
-        if (worker in state.roomy) is not has_room(worker):
-            yield f"{worker.name}: roomy is wrong"
-        if (worker in state.idle) is not (len(worker.processing) < worker.nthreads):
-            yield f"{worker.name}: idle is wrong"
-        if worker.backlog and worker not in state.backlogged:
-            yield f"{worker.name}: its backlog is not listed"
+        for told in _one_worker(state, worker):
+            yield f"{worker.name}: {told}"
     for task in state.tasks.values():
         for worker in (*(task.who_has or ()), *filter(None, (task.processing_on,))):
             if state.workers.get(worker.id) is not worker:
                 yield f"{task.name} is at {worker.name}, which is gone"
             elif task not in worker.processing and task not in worker.has_what:
                 yield f"{worker.name} does not know that it has {task.name}"
+    heard = list(state.heard)
+    if heard != sorted(heard, key=lambda w: w.last_seen) or len(heard) != len(state.workers):
+        yield "the order in which workers were heard of is wrong"
+
+
+def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]:
+    if state.by_address.get(worker.address) is not worker:
+        yield "is not found by its address"
+    for task in worker.processing:
+        if task.processing_on is not worker or task.state is not PROCESSING:
+            yield f"is said to run {task.name} ({task.state})"
+    for task in (*worker.seceded, *worker.recalled):
+        if task not in worker.processing:
+            yield f"{task.name} has left, and is not forgotten"
+    for task in worker.has_what:
+        if worker not in (task.who_has or ()):
+            yield f"is said to hold {task.name} ({task.state})"
+    if worker.nbytes != sum(task.nbytes for task in worker.has_what):
+        yield f"does not hold {worker.nbytes} bytes"
+    active = [task for task in worker.processing if task not in worker.seceded]
+    seconds = sum(worker.processing[task] for task in active)
+    if not isclose(worker.occupancy, seconds, abs_tol=1e-6):
+        yield f"occupancy {worker.occupancy} is not {seconds}"
+    if (worker in state.roomy) is not has_room(worker):
+        yield "roomy is wrong"
+    if (worker in state.idle) is not (len(active) + len(worker.dropped) < worker.nthreads):
+        yield "idle is wrong"
+    if worker.backlog.peek() is not None and worker not in state.backlogged:
+        yield "its backlog is not listed"
+    taken = [t.group.options.resources for t in worker.processing if t.group.demand is not None]
+    taken += [resources for _, resources in worker.dropped.values()]
+    free = dict(worker.resources)
+    for name, amount in (pair for each in taken for pair in each):
+        free[name] -= amount
+    if worker.free != free or any(amount < 0 for amount in free.values()):
+        yield f"has {worker.free} free, and should have {free}"
 
 
 def _clients(state: SchedulerState) -> Iterator[str]:
@@ -127,18 +154,61 @@ def _clients(state: SchedulerState) -> Iterator[str]:
             yield f"client {client.id}: names and aliases differ"
     for task in state.tasks.values():
         for client in task.wanted_by or ():
-            if state.clients.get(client.id) is not client or task not in client.wants_what:
+            known = client.id == 0 or state.clients.get(client.id) is client
+            if not known or task not in client.wants_what:
                 yield f"{task.name} is wanted by a client that does not"
 
 
+def _demands(state: SchedulerState) -> Iterator[str]:
+    for key, demand in state.demands.items():
+        tasks = [task for task in state.tasks.values() if task.group.demand is demand]
+        if demand.tasks != len(tasks) or not tasks:
+            yield f"{demand}: {demand.tasks} tasks are said to ask it, and {len(tasks)} do"
+        able = dict(demand.able)
+        demand.choose(state.workers.values())
+        if demand.able != able or demand.key != key:
+            yield f"{demand}: who may run its tasks is wrong"
+        for worker in state.workers.values():
+            listed = demand in worker.demands or demand in state.wide
+            if worker in able and not listed:
+                yield f"{worker.name} does not look at what asks for {demand}"
+    for task in state.tasks.values():
+        asked = task.group.demand
+        if asked is None:
+            continue
+        if state.demands.get(asked.key) is not asked:
+            yield f"{task.name}: what it asks is not on the books"
+        where = task.processing_on
+        strict = bool(asked.names) and not asked.loose
+        if where is not None and strict and not where.answers_to(asked.names):
+            yield f"{task.name} is where it may not run, on {where.name}"
+
+
 def _progress(state: SchedulerState) -> Iterator[str]:
-    """Nothing that could run waits while somebody who may run it is idle."""
-    runnable = next((task for task in state.ready if task.state is QUEUED), None)
-    if runnable is not None and state.roomy:
-        yield f"{runnable.name} could run and {next(iter(state.roomy)).name} has room"
+    """Nothing that could run waits while somebody who may run it is idle.
+
+    What waits for its data at a busy worker is looked at now and then, by `core.balance`.
+    """
+    if state.touched or state.fresh:
+        yield "somebody has room, or tasks, that were not looked at"
+    runnable = state.ready.peek() is not None
+    if runnable and (state.idle or (state.roomy and not needs_thread(state.ready.first()))):
+        yield f"{state.ready.first().name} could run, and somebody has room"
     for worker in state.backlogged:
-        if worker in state.idle and any(task.state is QUEUED for task in worker.backlog):
+        if worker in state.idle and worker.backlog.peek() is not None:
             yield f"{worker.name} is idle beside its own backlog"
+        if state.idle and worker.backlog.peek() is not None and state.balance_at is None:
+            yield f"nobody will look at the backlog of {worker.name}"
+    for worker in state.workers.values():
+        behind = worker.busy > worker.nthreads + len(worker.recalled) and worker.processing
+        if behind and state.idle and state.balance_at is None and surplus(worker):
+            yield f"nobody will look at what waits on {worker.name}"
+    for demand in state.demands.values():
+        if demand.ready.peek() is None:
+            continue
+        for worker in demand.able:
+            if worker in state.idle and demand.room_at(worker) != 0:
+                yield f"{demand.ready.first().name} could run on {worker.name}"
     for task in state.unrunnable:
-        if any(worker.answers_to(task.group.workers) for worker in state.workers.values()):
+        if task.group.demand is None or task.group.demand.able:
             yield f"{task.name} waits for a worker that is there"

@@ -35,6 +35,9 @@ class Outbox:
         self._drop: dict[SchedulerWorker, DropTasks] = {}
         self._functions: list[SendFunction] = []
         self._other: list[Instruction] = []
+        #: {task: its inputs by position}, where two positions are one task, by way of a shared
+        #: key; `SchedulerTask.deps` has each once
+        self.rows: dict[SchedulerTask, list[SchedulerTask]] = {}
 
     def take(self) -> list[Instruction]:
         """Everything collected since the last call, drops first."""
@@ -133,7 +136,7 @@ class Outbox:
         run.attempts.append(task.attempt)
         run.calls.append(task.call)
         if deps:
-            run.deps.append([dep.id for dep in deps])
+            run.deps.append([dep.id for dep in self.rows.get(task, deps)])
             places = None
             for dep in deps:
                 holders = dep.who_has

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 
 from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+from twisted_dist.core.demand import Demand
+from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.task import SchedulerTask
 
 
@@ -14,38 +15,81 @@ class SchedulerWorker:
 
     __slots__ = (
         "address",
+        "alone",
         "backlog",
+        "demands",
+        "dropped",
+        "free",
         "has_what",
         "host",
         "id",
         "known_functions",
+        "last_answer",
         "last_seen",
         "metrics",
         "name",
+        "nbytes",
         "nthreads",
         "occupancy",
         "processing",
+        "recalled",
+        "resources",
+        "seceded",
     )
 
     def __init__(
-        self, worker: PeerId, address: Address, name: str, nthreads: int, now: float
+        self,
+        worker: PeerId,
+        address: Address,
+        name: str,
+        nthreads: int,
+        now: float,
+        resources: Mapping[str, int],
     ) -> None:
         self.id = worker
         self.address = address
         self.host = address.rpartition(":")[0]
         self.name = name
         self.nthreads = nthreads
+        #: {name: amount in `RESOURCE_UNIT`}: all it has, and what no task holds
+        self.resources = dict(resources)
+        self.free = dict(resources)
+        #: demands by name that it meets; others it finds in `SchedulerState.wide`
+        self.demands: dict[Demand, None] = {}
         #: insertion-ordered; {task: seconds it was expected to take when sent}
         self.processing: dict[SchedulerTask, float] = {}
+        #: those of `processing` that only wait for other tasks, and so use no thread
+        self.seceded: dict[SchedulerTask, None] = {}
+        #: those of `processing` that were asked back
+        self.recalled: dict[SchedulerTask, None] = {}
+        #: {task id: attempt, resources} given up here, of which no answer has come: they may
+        #: still be running
+        self.dropped: dict[TaskId, tuple[int, tuple[tuple[str, int], ...]]] = {}
         #: inverse of SchedulerTask.who_has
         self.has_what: dict[SchedulerTask, None] = {}
-        #: tasks queued here because their data or their restriction is here; not yet sent
-        self.backlog: deque[SchedulerTask] = deque()
-        #: sum of `processing`'s values, seconds
+        #: bytes of `has_what`
+        self.nbytes = 0
+        #: {self: None}, the `who_has` of every result that is only here
+        self.alone: dict[SchedulerWorker, None] = {self: None}
+        #: tasks queued here because their data is here; not yet sent
+        self.backlog = ReadyQueue()
+        #: sum of `processing`'s values without those seceded, seconds
         self.occupancy = 0.0
         self.known_functions: set[Digest] = set()
         self.last_seen = now
+        #: when it last ended a task, or was given one while it had none
+        self.last_answer = now
         self.metrics: Mapping[str, float] = {}
+
+    @property
+    def busy(self) -> int:
+        """Tasks that use a thread there, or will."""
+        return len(self.processing) - len(self.seceded) + len(self.dropped)
+
+    @property
+    def label(self) -> str:
+        """Its name and address, for messages."""
+        return self.name if self.name == self.address else f"{self.name} ({self.address})"
 
     def answers_to(self, names: frozenset[str]) -> bool:
         """Whether a user's ``workers=`` means this worker: by address, host or name."""
@@ -53,18 +97,23 @@ class SchedulerWorker:
 
 
 class SchedulerClient:
-    """A registered client as the scheduler sees it."""
+    """A registered client as the scheduler sees it, or whoever else holds futures."""
 
-    __slots__ = ("aliases", "id", "inlined", "name", "names", "wants_what")
+    __slots__ = ("aliases", "alone", "id", "inlined", "lent", "name", "names", "wants_what")
 
     def __init__(self, client: PeerId, name: str) -> None:
+        #: 0 for a holder that is told nothing: a published dataset, for instance
         self.id = client
         self.name = name
         #: {task: bytes of its value pushed here}; inverse of SchedulerTask.wanted_by
         self.wants_what: dict[SchedulerTask, int] = {}
+        #: {self: None}, the `wanted_by` of every task that only it wants
+        self.alone: dict[SchedulerClient, None] = {self: None}
         #: {its own id: the task that another submission with the same key made}
         self.aliases: dict[TaskId, SchedulerTask] = {}
         #: inverse of `aliases`: {task: this client's own ids for it}
         self.names: dict[SchedulerTask, list[TaskId]] = {}
         #: bytes of values pushed to it that it has not released
         self.inlined = 0
+        #: how many ids the scheduler has made for it, for futures handed to it
+        self.lent = 0

@@ -1,99 +1,115 @@
-"""The scheduler's tables, and the queue of tasks that could run."""
+"""The scheduler's tables."""
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Iterator
 from itertools import count
 
 from twisted_dist.aliases import Digest, Key, PeerId, TaskId
+from twisted_dist.core.demand import Demand, demand_key
+from twisted_dist.core.options import Options
 from twisted_dist.core.outbox import Outbox
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.policy.feeding import has_room
-from twisted_dist.core.task import QUEUED, SchedulerFunction, SchedulerTask
-
-
-class ReadyQueue:
-    """Tasks that could run anywhere, in the order of `SchedulerTask.order`.
-
-    A submitted `map` is one entry (a lane), so queueing a hundred thousand costs one push.
-    Entries are dropped lazily: a task that left QUEUED is skipped when its turn comes.
-    """
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[tuple[int, int], int, deque[SchedulerTask]]] = []
-        self._ticket = count()
-
-    def __bool__(self) -> bool:
-        return bool(self._heap)
-
-    def push(self, lane: deque[SchedulerTask]) -> None:
-        """Add tasks that are consecutive in order."""
-        heapq.heappush(self._heap, (lane[0].order, next(self._ticket), lane))
-
-    def peek(self) -> SchedulerTask | None:
-        """The next task, without taking it; None when there is none."""
-        heap = self._heap
-        while heap:
-            lane = heap[0][2]
-            while lane and lane[0].state is not QUEUED:
-                lane.popleft()
-            if lane:
-                return lane[0]
-            heapq.heappop(heap)
-        return None
-
-    def first_lane(self) -> deque[SchedulerTask]:
-        """The lane of `peek`'s task; whoever takes from it calls `settle` after."""
-        return self._heap[0][2]
-
-    def settle(self) -> None:
-        """Put the first lane where its new first task belongs."""
-        lane = self._heap[0][2]
-        if lane:
-            heapq.heapreplace(self._heap, (lane[0].order, next(self._ticket), lane))
-        else:
-            heapq.heappop(self._heap)
-
-    def __iter__(self) -> Iterator[SchedulerTask]:
-        for _order, _ticket, lane in self._heap:
-            yield from lane
+from twisted_dist.core.ready import ReadyQueue
+from twisted_dist.core.story import Story
+from twisted_dist.core.task import SchedulerFunction, SchedulerTask
 
 
 class SchedulerState:
-    """All that the scheduler knows. Changed only by `core.transitions`."""
+    """All that the scheduler knows. Tasks are changed only by `core.transitions`."""
 
     def __init__(self) -> None:
+        #: the instant of the stimulus that is being handled
+        self.now = 0.0
         self.tasks: dict[TaskId, SchedulerTask] = {}
-        #: tasks whose user gave them a name
+        #: tasks whose name shares one computation
         self.keys: dict[Key, SchedulerTask] = {}
         self.functions: dict[Digest, SchedulerFunction] = {}
         self.workers: dict[PeerId, SchedulerWorker] = {}
         self.by_address: dict[str, SchedulerWorker] = {}
+        #: workers by when they were last heard of, the longest ago first
+        self.heard: dict[SchedulerWorker, None] = {}
         self.clients: dict[PeerId, SchedulerClient] = {}
+        #: holds what runs to its end although nobody has a future of it
+        self.runaways = SchedulerClient(0, "fire-and-forget")
+        #: tasks that could run anywhere
         self.ready = ReadyQueue()
-        #: tasks in the state no-worker
-        self.unrunnable: dict[SchedulerTask, None] = {}
+        #: {`demand_key`: demand}, and those of them that name no worker
+        self.demands: dict[tuple[object, ...], Demand] = {}
+        self.wide: dict[Demand, None] = {}
+        #: {task in the state no-worker: since when}, the longest first
+        self.unrunnable: dict[SchedulerTask, float] = {}
         #: workers with a free thread; a subset of `roomy`
         self.idle: dict[SchedulerWorker, None] = {}
         #: workers that should be given more (`feeding.has_room`)
         self.roomy: dict[SchedulerWorker, None] = {}
         #: workers with a backlog
         self.backlogged: dict[SchedulerWorker, None] = {}
-        #: {(client, request): (asked ids with their tasks, how many are not in memory)}
+        #: since tasks were last assigned: roomy workers with more room or more to do, and
+        #: demands with more tasks or more workers
+        self.touched: dict[SchedulerWorker, None] = {}
+        self.fresh: dict[Demand, None] = {}
+        #: some worker may have more than it can begin; when `core.balance` looks next
+        self.unbalanced = False
+        self.balance_at: float | None = None
+        #: heap of (instant, number, task, attempt) for attempts with a time limit
+        self.limits: list[tuple[float, int, SchedulerTask, int]] = []
+        self.tickets = count()
+        #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         self.submitted = 0
         self.outbox = Outbox()
+        self.story = Story()
+
+    # -- workers' room
 
     def note_room(self, worker: SchedulerWorker) -> None:
         """Keep `idle` and `roomy` true after a worker's load changed."""
         if has_room(worker):
             self.roomy[worker] = None
-            if len(worker.processing) < worker.nthreads:
+            if worker.busy < worker.nthreads:
                 self.idle[worker] = None
             else:
                 self.idle.pop(worker, None)
         else:
             self.roomy.pop(worker, None)
             self.idle.pop(worker, None)
+
+    def touch(self, worker: SchedulerWorker) -> None:
+        """As `note_room`, where room may have been made: the worker is to be given tasks."""
+        self.note_room(worker)
+        if worker in self.roomy:
+            self.touched[worker] = None
+
+    # -- demands
+
+    def demand(self, options: Options) -> Demand | None:
+        """The one of all tasks that ask the same; None where nothing is asked."""
+        key = demand_key(options)
+        if key is None:
+            return None
+        demand = self.demands.get(key)
+        if demand is None:
+            demand = self.demands[key] = Demand(options)
+            if not demand.names:
+                self.wide[demand] = None
+            self.choose(demand)
+        return demand
+
+    def choose(self, demand: Demand) -> None:
+        """Find anew who meets a demand; who now does looks at it."""
+        for worker in demand.able:
+            worker.demands.pop(demand, None)
+        demand.choose(self.workers.values())
+        if demand.names:
+            for worker in demand.able:
+                worker.demands[demand] = None
+        self.fresh[demand] = None
+
+    def drop_demand(self, demand: Demand) -> None:
+        """Nobody asks it any more."""
+        del self.demands[demand.key]
+        self.wide.pop(demand, None)
+        self.fresh.pop(demand, None)
+        for worker in demand.able:
+            worker.demands.pop(demand, None)

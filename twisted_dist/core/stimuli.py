@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+from twisted_dist.core.options import Options
 
 
 @frozen
@@ -17,6 +18,8 @@ class WorkerJoined:
     address: Address
     name: str
     nthreads: int
+    #: ``{name: amount}`` in `core.options.RESOURCE_UNIT`
+    resources: Mapping[str, int] = field(factory=dict)
 
 
 @frozen
@@ -62,28 +65,30 @@ class FunctionDefined:
 
 @frozen
 class TasksSubmitted:
-    """Tasks ``first .. first + len(calls) - 1`` of one function.
+    """Tasks ``first .. first + len(calls) - 1``: a single one, a `map`, or a whole graph.
 
     Attributes:
+        digests: of their functions.
+        which: for each task, which of *digests*; empty where all have the first.
         calls: the pickled ``(args, kwargs)`` of each.
-        deps: for each task the ids it needs, or empty when none needs any.
-        workers: addresses, hosts or names that may run them; empty for any.
-        loose: other workers may run them when none of those is there.
-        key: the user's name, for a single task; empty otherwise.
-        retries: how often an exception of the task's own is tried again.
-        priority: higher runs earlier; 0 by default.
+        deps: for each task the ids it needs, earlier ones of this submission among them; empty
+            when none needs any.
+        keys: the users' names; empty, or for each task one, which may be empty.
+        shared: tasks of one key are one computation, whoever submits them.
+        wanted: which tasks the client has futures of, counted from *first*; empty for all.
+        options: of all of them.
     """
 
     client: PeerId
     first: TaskId
-    digest: Digest
+    digests: Sequence[Digest]
+    which: Sequence[int]
     calls: Sequence[bytes]
     deps: Sequence[Sequence[TaskId]]
-    workers: Sequence[str]
-    loose: bool
-    key: str
-    retries: int
-    priority: int
+    keys: Sequence[str]
+    shared: bool
+    wanted: Sequence[int]
+    options: Options
 
 
 @frozen
@@ -99,6 +104,14 @@ class DataScattered:
 @frozen
 class KeysReleased:
     """A client no longer wants these results."""
+
+    client: PeerId
+    ids: Sequence[TaskId]
+
+
+@frozen
+class RunawaysNamed:
+    """These run to their end, whether or not anybody still has a future of them."""
 
     client: PeerId
     ids: Sequence[TaskId]
@@ -175,6 +188,16 @@ class InputsMissing:
 
 
 @frozen
+class TasksSeceded:
+    """Running tasks wait for other tasks from now on, or (not *waiting*) no longer."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    waiting: bool
+
+
+@frozen
 class ReplicasAdded:
     """The worker fetched copies of these results."""
 
@@ -192,6 +215,7 @@ Stimulus = (
     | TasksSubmitted
     | DataScattered
     | KeysReleased
+    | RunawaysNamed
     | CancelRequested
     | LocationsAsked
     | TasksFinished
@@ -199,5 +223,6 @@ Stimulus = (
     | TasksReturned
     | TasksKilled
     | InputsMissing
+    | TasksSeceded
     | ReplicasAdded
 )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from twisted_dist.aliases import Digest, Key, TaskId
+from twisted_dist.core.options import PLAIN, Options
 
 if TYPE_CHECKING:
+    from twisted_dist.core.demand import Demand
     from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+
+#: what `SchedulerTask.order` is
+Order: TypeAlias = tuple[int, bool, int]
 
 #: Nobody computes it; its result is not held. It can be wanted again.
 RELEASED: Final = "released"
@@ -34,50 +39,69 @@ WORKER_LOST: Final = "worker-lost"
 DATA_LOST: Final = "data-lost"
 DEPENDENCY_LOST: Final = "dependency-lost"
 CANCELLED: Final = "cancelled"
+TIMED_OUT: Final = "timed-out"
+UNMET: Final = "no-worker"
+
+#: positions in `SchedulerTask.failures`: how often it raised, lost its worker, killed its process
+RAISED_BUDGET, LOST_BUDGET, KILLED_BUDGET = range(3)
+
+#: a measured duration moves what is known by this factor at most (see `SchedulerFunction.learn`)
+MOST_SURPRISE: Final = 16.0
+#: the least duration that is told apart from none
+LEAST_DURATION_S: Final = 1e-6
 
 
 class SchedulerFunction:
-    """A function as the scheduler knows it: opaque bytes and how long it takes."""
+    """A function as the scheduler knows it: opaque bytes and what its tasks take."""
 
-    __slots__ = ("blob", "digest", "duration", "name")
+    __slots__ = ("blob", "digest", "duration", "name", "nbytes")
 
     def __init__(self, digest: Digest, name: str, blob: bytes) -> None:
         self.digest = digest
         self.name = name
         self.blob = blob
-        #: moving average in seconds, None until one has finished
+        #: typical seconds, None until one has finished
         self.duration: float | None = None
+        #: typical bytes of a result
+        self.nbytes = 0.0
 
-    def learn(self, duration: float) -> None:
-        """Fold one measured duration in (weight 1/4: a few batches follow a change)."""
+    def learn(self, duration: float, nbytes: float) -> None:
+        """Fold in the mean of some measured tasks.
+
+        The duration follows in logarithms, a quarter of the way, and no measurement counts as
+        more than `MOST_SURPRISE` times off: one task that took a thousand times as long
+        doubles what is expected, and ten ordinary ones afterwards put it right again.
+        """
+        duration = max(duration, LEAST_DURATION_S)
         known = self.duration
-        self.duration = duration if known is None else known + 0.25 * (duration - known)
+        if known is None:
+            self.duration, self.nbytes = duration, nbytes
+            return
+        surprise = min(max(duration / known, 1 / MOST_SURPRISE), MOST_SURPRISE)
+        self.duration = known * surprise**0.25
+        self.nbytes += 0.25 * (nbytes - self.nbytes)
 
 
 class TaskGroup:
-    """What the tasks of one submission share, stored once."""
+    """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("base", "first", "function", "loose", "priority", "retries", "workers")
+    __slots__ = ("base", "demand", "first", "function", "options")
 
     def __init__(
         self,
         function: SchedulerFunction | None,
         first: TaskId,
         base: int,
-        priority: int = 0,
-        retries: int = 0,
-        workers: frozenset[str] = frozenset(),
-        loose: bool = False,
+        options: Options = PLAIN,
+        demand: Demand | None = None,
     ) -> None:
         #: None for scattered data, which nothing can compute again
         self.function = function
         self.first = first
         #: order of the first task among all ever submitted
         self.base = base
-        self.priority = priority
-        self.retries = retries
-        self.workers = workers
-        self.loose = loose
+        self.options = options
+        self.demand = demand
 
 
 class SchedulerTask:
@@ -117,9 +141,10 @@ class SchedulerTask:
         self.waiters = 0
         #: the worker that has it; set exactly in PROCESSING
         self.processing_on: SchedulerWorker | None = None
-        #: workers holding the result; non-empty exactly in MEMORY; inverse of has_what
+        #: workers holding the result; non-empty exactly in MEMORY; inverse of has_what. Never
+        #: changed in place: most have one holder, and share that worker's `alone`
         self.who_has: dict[SchedulerWorker, None] | None = None
-        #: clients holding a future; inverse of SchedulerClient.wants_what
+        #: clients holding a future; inverse of SchedulerClient.wants_what; shared likewise
         self.wanted_by: dict[SchedulerClient, None] | None = None
         #: increases with every assignment: a late answer of an earlier one is dropped
         self.attempt = 0
@@ -131,10 +156,14 @@ class SchedulerTask:
         self.key: Key | None = None
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Sorts tasks as they should run: the user's priority, then age."""
+    def order(self) -> Order:
+        """Sorts tasks as they should run: the user's priority, what uses results, age.
+
+        A task with inputs comes before those without, however much older: it lets go of data,
+        they make more. The age within a graph is its depth-first order.
+        """
         group = self.group
-        return (-group.priority, group.base + self.id - group.first)
+        return (-group.options.priority, not self.deps, group.base + self.id - group.first)
 
     @property
     def name(self) -> Key:

@@ -19,9 +19,10 @@ Rules:
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from typing import Final
 
+from twisted_dist.core.holders import add_holder, drop_holder, drop_want
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.policy import placement
 from twisted_dist.core.state import SchedulerState
@@ -78,41 +79,68 @@ def activate(state: SchedulerState, task: SchedulerTask) -> None:
 
 
 def make_ready(state: SchedulerState, task: SchedulerTask) -> None:
-    """WAITING or NO_WORKER → QUEUED, in the common queue or in a worker's backlog."""
-    if task.group.workers:
-        may = placement.allowed(task, state.workers.values())
-        if not may:
-            task.state = NO_WORKER
-            state.unrunnable[task] = None
-            return
+    """WAITING or NO_WORKER → QUEUED in a queue or a worker's backlog, or NO_WORKER."""
+    demand = task.group.demand
+    if demand is None:
         task.state = QUEUED
-        enqueue_at(state, placement.least_occupied(may), task)
+        if task.deps:
+            holder = placement.preferred_holder(task, None)
+            if holder is not None:
+                enqueue_at(state, holder, task)
+                return
+        state.ready.push(task)
+        return
+    if not demand.able:
+        task.state = NO_WORKER
+        state.unrunnable[task] = state.now
         return
     task.state = QUEUED
-    if task.deps:
-        holder, _missing = placement.holder_of_most(task)
-        if holder is not None and placement.prefers_holder(task, holder):
+    if task.deps and not demand.resources:  # resources are anybody's who has them first
+        holder = placement.preferred_holder(task, demand.able)
+        if holder is not None:
             enqueue_at(state, holder, task)
             return
-    state.ready.push(deque((task,)))
+    demand.ready.push(task)
+    state.fresh[demand] = None
 
 
 def enqueue_at(state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask) -> None:
     """Let a QUEUED task wait for *worker*."""
-    worker.backlog.append(task)
+    worker.backlog.push(task)
     state.backlogged[worker] = None
+    state.unbalanced = True
+    if worker in state.roomy:
+        state.touched[worker] = None
 
 
 def assign(
     state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask, seconds: float
 ) -> None:
     """QUEUED → PROCESSING. The caller calls `note_room` when done with the worker."""
+    processing = worker.processing
+    if not processing:
+        worker.last_answer = state.now
+    if worker.busy >= worker.nthreads:
+        state.unbalanced = True
     task.state = PROCESSING
     task.processing_on = worker
     task.attempt += 1
-    worker.processing[task] = seconds
+    processing[task] = seconds
     worker.occupancy += seconds
+    group = task.group
+    if group.demand is not None:
+        _take_resources(worker, group.options.resources, 1)
+    if group.options.timeout_s:
+        limit = state.now + group.options.timeout_s
+        heapq.heappush(state.limits, (limit, next(state.tickets), task, task.attempt))
     state.outbox.send(worker, task)
+
+
+def _take_resources(
+    worker: SchedulerWorker, resources: tuple[tuple[str, int], ...], sign: int
+) -> None:
+    for name, amount in resources:
+        worker.free[name] -= sign * amount
 
 
 def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
@@ -120,10 +148,36 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
     worker = task.processing_on
     assert worker is not None
     task.processing_on = None
-    worker.occupancy -= worker.processing.pop(task)
+    seconds = worker.processing.pop(task)
+    if task in worker.seceded:
+        del worker.seceded[task]
+    else:
+        worker.occupancy -= seconds
+    worker.recalled.pop(task, None)
     if not worker.processing:
         worker.occupancy = 0.0  # let no rounding error pile up
+    if task.group.demand is not None:
+        _take_resources(worker, task.group.options.resources, -1)
     return worker
+
+
+def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
+    """Take a PROCESSING task from its worker, which may be running it until it answers."""
+    worker = unassign(state, task)
+    resources = task.group.options.resources
+    _take_resources(worker, resources, 1)
+    worker.dropped[task.id] = (task.attempt, resources)
+    state.outbox.drop(worker, task)
+    state.unbalanced = True
+    state.note_room(worker)
+
+
+def answered(state: SchedulerState, worker: SchedulerWorker, task_id: int, attempt: int) -> None:
+    """The worker has answered for an attempt: what it held of a dropped one is free."""
+    dropped = worker.dropped.get(task_id)
+    if dropped is not None and dropped[0] <= attempt:
+        del worker.dropped[task_id]
+        _take_resources(worker, dropped[1], -1)
 
 
 def remember(
@@ -131,11 +185,7 @@ def remember(
 ) -> None:
     """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
     task.state = MEMORY
-    if task.who_has is None:
-        task.who_has = {worker: None}
-    else:
-        task.who_has[worker] = None
-    worker.has_what[task] = None
+    add_holder(task, worker)
     if task.wanted_by:
         for client in task.wanted_by:
             report_memory(state, client, task, value)
@@ -146,6 +196,7 @@ def remember(
                 if not dependent.waiting_on:
                     make_ready(state, dependent)
     settle_deps(state, task)
+    let_run_away(state, task)
     if not task.waiters and not task.wanted_by:
         release_if_unneeded(state, task)
 
@@ -154,6 +205,8 @@ def report_memory(
     state: SchedulerState, client: SchedulerClient, task: SchedulerTask, value: bytes | None
 ) -> None:
     """Tell a client of a result, with the value while its budget for that lasts."""
+    if not client.id:
+        return
     if value is not None:
         size = len(value)
         pushed = client.wants_what.get(task, 0)
@@ -164,6 +217,12 @@ def report_memory(
             value = None
     for own_id in client.names.get(task, (task.id,)):
         state.outbox.finished(client, own_id, task.nbytes, value)
+
+
+def let_run_away(state: SchedulerState, task: SchedulerTask) -> None:
+    """A task that ended is no longer held by `runaways`."""
+    if task in state.runaways.wants_what:
+        unwant(state, state.runaways, task)
 
 
 def settle_deps(state: SchedulerState, task: SchedulerTask) -> None:
@@ -191,8 +250,7 @@ def cascade(state: SchedulerState, cause: SchedulerTask) -> None:
         task = stack.pop()
         failed.append(task)
         for client in task.wanted_by or ():
-            for own_id in client.names.get(task, (task.id,)):
-                state.outbox.erred(client, own_id, *cause.erred_by)
+            report_erred(state, client, task, cause.erred_by)
         for dependent in task.dependents or ():
             if dependent.state in ACTIVE:
                 leave_active(state, dependent)
@@ -200,16 +258,27 @@ def cascade(state: SchedulerState, cause: SchedulerTask) -> None:
                 dependent.erred_by = cause.erred_by
                 stack.append(dependent)
     for task in failed:
+        let_run_away(state, task)
         release_if_unneeded(state, task)
+
+
+def report_erred(
+    state: SchedulerState,
+    client: SchedulerClient,
+    task: SchedulerTask,
+    erred_by: tuple[str, bytes, str],
+) -> None:
+    """Tell a client of a failure."""
+    if client.id:
+        for own_id in client.names.get(task, (task.id,)):
+            state.outbox.erred(client, own_id, *erred_by)
 
 
 def leave_active(state: SchedulerState, task: SchedulerTask) -> None:
     """Undo what being active meant; the caller sets the new state."""
     was = task.state
     if was is PROCESSING:
-        worker = unassign(state, task)
-        state.outbox.drop(worker, task)
-        state.note_room(worker)
+        withdraw(state, task)
     elif was is NO_WORKER:
         del state.unrunnable[task]
     if was in ACTIVE:
@@ -229,9 +298,7 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
         elif each.state in ACTIVE:
             was = each.state
             if was is PROCESSING:
-                worker = unassign(state, each)
-                state.outbox.drop(worker, each)
-                state.note_room(worker)
+                withdraw(state, each)
             elif was is NO_WORKER:
                 del state.unrunnable[each]
             each.state = RELEASED
@@ -243,6 +310,12 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
             state.tasks.pop(each.id, None)
             if each.key and state.keys.get(each.key) is each:
                 del state.keys[each.key]
+            state.outbox.rows.pop(each, None)
+            demand = each.group.demand
+            if demand is not None:
+                demand.tasks -= 1
+                if not demand.tasks:
+                    state.drop_demand(demand)
             for dep in each.deps:
                 if dep.dependents is not None:
                     dep.dependents.pop(each, None)
@@ -253,24 +326,15 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
 def drop_result(state: SchedulerState, task: SchedulerTask) -> None:
     """MEMORY → RELEASED: the holders are told to forget it."""
     for worker in task.who_has or ():
-        del worker.has_what[task]
+        drop_holder(task, worker)
         state.outbox.release(worker, task)
-    task.who_has = None
     task.state = RELEASED
 
 
 def unwant(state: SchedulerState, client: SchedulerClient, task: SchedulerTask) -> None:
     """*client* no longer holds a future of *task*."""
-    client.inlined -= client.wants_what.pop(task, 0)
-    for own_id in client.names.pop(task, ()):
-        client.aliases.pop(own_id, None)
-    wanted = task.wanted_by
-    if wanted is not None:
-        wanted.pop(client, None)
-        if not wanted:
-            task.wanted_by = None
-            if not task.waiters:
-                release_if_unneeded(state, task)
+    if drop_want(task, client) and not task.wanted_by and not task.waiters:
+        release_if_unneeded(state, task)
 
 
 def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker) -> None:
@@ -278,11 +342,9 @@ def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWor
     holders = task.who_has
     if holders is None or worker not in holders:
         return
-    del holders[worker]
-    worker.has_what.pop(task, None)
-    if holders:
+    drop_holder(task, worker)
+    if task.who_has:
         return
-    task.who_has = None
     task.state = RELEASED
     for dependent in task.dependents or ():
         if dependent.state is WAITING:

@@ -137,11 +137,11 @@ class Child:
         for digest, ids, attempts, calls, deps in runs:
             if deps:
                 specs = [
-                    TaskSpec(i, a, digest, c, {d: inputs[d] for d in needs})
+                    TaskSpec(i, a, digest, c, [inputs[d] for d in needs])
                     for i, a, c, needs in zip(ids, attempts, calls, deps)
                 ]
             else:
-                specs = [TaskSpec(i, a, digest, c, {}) for i, a, c in zip(ids, attempts, calls)]
+                specs = [TaskSpec(i, a, digest, c, ()) for i, a, c in zip(ids, attempts, calls)]
             if self._leads and self._first is None and specs:
                 self._first = specs.pop(0)
                 self._pool.keep(self._first)

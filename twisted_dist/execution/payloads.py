@@ -9,10 +9,10 @@ from __future__ import annotations
 import pickle
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
-from twisted_dist.aliases import TaskId, Value
+from twisted_dist.aliases import Value
 from twisted_dist.errors import RemoteError
 
 #: a buffer from this size on stays out of the pickle
@@ -27,9 +27,9 @@ MAX_VALUE: Final = 2**31 - 2**16
 _inputs: Final = threading.local()
 
 
-def resolve_future(task_id: TaskId) -> Any:
+def resolve_future(position: int) -> Any:
     """What a pickled Future becomes where its task runs: the result it stands for."""
-    return _inputs.values[task_id]
+    return _inputs.values[position]
 
 
 def dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
@@ -83,7 +83,7 @@ def load_value(value: Value) -> Any:
     return pickle.loads(value[0], buffers=value[1:])
 
 
-def load_call(blob: bytes, inputs: Mapping[TaskId, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def load_call(blob: bytes, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``(args, kwargs)``, with every Future in them replaced by its result."""
     _inputs.values = inputs
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,7 +21,7 @@ from twisted_dist.execution.payloads import (
 
 
 class TaskSpec:
-    """What is needed to run a task; *inputs* are the values of its dependencies."""
+    """What is needed to run a task; *inputs* are the values that its call refers to."""
 
     __slots__ = ("attempt", "call", "digest", "inputs", "task_id")
 
@@ -31,7 +31,7 @@ class TaskSpec:
         attempt: int,
         digest: Digest,
         call: bytes,
-        inputs: Mapping[TaskId, Value],
+        inputs: Sequence[Value],
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -78,8 +78,7 @@ class TaskRunner:
         started = self._clock()
         try:
             function = self._function(spec.digest)
-            inputs = spec.inputs
-            values = {each: load_value(value) for each, value in inputs.items()} if inputs else {}
+            values = [load_value(value) for value in spec.inputs]
             args, kwargs = load_call(spec.call, values)
             result = function(*args, **kwargs)
             if inspect.iscoroutine(result):

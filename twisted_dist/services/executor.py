@@ -65,8 +65,7 @@ class ThreadExecutor:
         """Queue tasks for the threads."""
         assert self._pool is not None
         self._pool.put(
-            TaskSpec(t.id, t.attempt, t.digest, t.call, {d: values[d] for d in t.deps})
-            for t in tasks
+            TaskSpec(t.id, t.attempt, t.digest, t.call, [values[d] for d in t.deps]) for t in tasks
         )
         if self._tick is None:
             self._tick = self._reactor.callLater(TICK_S, self._flush)

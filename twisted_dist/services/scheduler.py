@@ -147,9 +147,13 @@ class Scheduler(ListeningService):
             return {**self.identity(), **view(self.core.state, arguments)}
         return view(self.core.state, arguments)
 
-    def _register_worker(self, proto: Any, address: str, name: str, nthreads: int) -> Any:
+    def _register_worker(
+        self, proto: Any, address: str, name: str, nthreads: int, resources: Any
+    ) -> Any:
         if nthreads < 1:
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
+        if not schema.is_amounts(resources):
+            raise RefusedError("resources that are not names with amounts")
         known = self.core.state.workers.values()
         if name and any(each.name == name and each.address != address for each in known):
             raise RefusedError(
@@ -159,7 +163,7 @@ class Scheduler(ListeningService):
         end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
         self._workers[number] = end
         self._welcome(end)
-        self.stimulate(s.WorkerJoined(number, address, name or address, nthreads))
+        self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
         return end.protocol
 
     def _register_client(self, proto: Any, name: str) -> Any:
@@ -236,13 +240,16 @@ class Scheduler(ListeningService):
             end.protocol.flush()
 
     def _rearm(self) -> None:
-        """See that the timer is set; one that is early finds nothing to do and sets it anew."""
-        if self._timer is not None:
-            return
+        """See that the timer is set early enough; one that is early finds nothing to do."""
         deadline = self.core.next_deadline()
-        if deadline is not None and self._stopping is None:
-            delay = max(0.0, deadline - self.reactor.seconds())
-            self._timer = self.reactor.callLater(delay, self._expire)
+        if deadline is None or self._stopping is not None:
+            return
+        if self._timer is not None:
+            if self._timer.getTime() <= deadline:
+                return
+            self._timer.cancel()
+        delay = max(0.0, deadline - self.reactor.seconds())
+        self._timer = self.reactor.callLater(delay, self._expire)
 
     def _expire(self) -> None:
         self._timer = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import psutil
@@ -13,6 +13,7 @@ from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import MAY_MOVE_DATA, WORKER
 from twisted_dist.address import parse_address
 from twisted_dist.aliases import TaskId, Value
+from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
@@ -63,6 +64,7 @@ class Worker(ListeningService):
         loop: alias of *reactor*, for code of 2016.
         nthreads: tasks at a time; by default one for each core.
         name: an alias that ``workers=`` understands; must be unique.
+        resources: ``{name: amount}`` that tasks may ask for with ``resources=``.
         host: address to listen on and to be known by; by default the one from which the
             scheduler is reached.
         access: an `Access`, the path of an access file, or a join string; by default looked
@@ -86,6 +88,7 @@ class Worker(ListeningService):
         port: int = 0,
         access: GivenAccess = None,
         insecure: bool = False,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self._membership = Membership(access, insecure, (WORKER,))
         super().__init__(running_reactor(reactor, loop), host, self._membership)
@@ -93,6 +96,7 @@ class Worker(ListeningService):
         parse_address(self.scheduler)
         self.nthreads = nthreads or psutil.cpu_count() or 1
         self.name = name
+        self.resources = as_amounts(resources or {})
         self.port = port
         self.core = WorkerCore()
         self.registered: Callable[[Worker], None] = lambda worker: None
@@ -222,6 +226,7 @@ class Worker(ListeningService):
                 address=self.address,
                 name=self.name,
                 nthreads=self.nthreads,
+                resources=self.resources,
             )
         except BaseException:
             self._stream = None

@@ -14,8 +14,8 @@ from twisted.protocols import amp
 from twisted_dist.errors import ProtocolError, RefusedError
 
 #: versions of docs/protocol.md that this package speaks, lowest and highest
-OLDEST_VERSION: Final = 1
-NEWEST_VERSION: Final = 1
+OLDEST_VERSION: Final = 2
+NEWEST_VERSION: Final = 2
 
 #: bytes that one `Chunked` argument may have
 MAX_CHUNKED_BYTES: Final = 8 * 2**20
@@ -83,6 +83,7 @@ class RegisterWorker(amp.ProtocolSwitchCommand):
         (b"address", amp.Unicode()),
         (b"name", amp.Unicode()),
         (b"nthreads", amp.Integer()),
+        (b"resources", Chunked()),
     ]
     errors: ClassVar = _ERRORS
 

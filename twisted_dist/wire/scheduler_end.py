@@ -8,6 +8,7 @@ from typing import Any, Final
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.options import PLAIN, Options
 from twisted_dist.errors import ProtocolError, RefusedError
 from twisted_dist.wire import schema
 from twisted_dist.wire.frames import TARGET_BYTES
@@ -20,6 +21,7 @@ _FROM_WORKER: Final = {
     schema.KILLED.number: s.TasksKilled,
     schema.MISSING.number: s.InputsMissing,
     schema.COPIES.number: s.ReplicasAdded,
+    schema.SECEDED.number: s.TasksSeceded,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
 _FROM_CLIENT: Final = {
@@ -29,6 +31,7 @@ _FROM_CLIENT: Final = {
     schema.CANCEL.number: s.CancelRequested,
     schema.LOCATE.number: s.LocationsAsked,
     schema.SCATTERED.number: s.DataScattered,
+    schema.RUNAWAYS.number: s.RunawaysNamed,
 }
 _TO_WORKER: Final = {
     i.SendFunction: schema.GIVE_FUNCTION,
@@ -63,6 +66,14 @@ def _run_pieces(run: i.Run) -> Iterator[slice]:
             start, total = index, 0
         total += size
     yield slice(start, len(run.calls))
+
+
+def _options(given: dict[str, Any]) -> Options:
+    if not given:
+        return PLAIN
+    fields = {**given, "workers": tuple(given.get("workers", ()))}
+    fields["resources"] = tuple(sorted(given.get("resources", {}).items()))
+    return Options(**fields)
 
 
 class WorkerEnd:
@@ -146,20 +157,31 @@ class ClientEnd:
             self._answer(**fields)
             return
         if number == schema.SUBMIT.number:
-            first, count = fields["first"], len(fields["calls"])
-            if first >> CLIENT_SHIFT != self.number or (first + count) >> CLIENT_SHIFT != (
-                self.number
-            ):
-                raise ProtocolError(f"task ids from {first} on are not this client's")
-            if fields["deps"] and len(fields["deps"]) != count:
-                raise ProtocolError("submit: deps and calls of different lengths")
-            if fields["key"] and count != 1:
-                raise ProtocolError("submit: a key names one task")
+            self._check_submitted(**fields)
+            fields["options"] = _options(fields["options"])
         elif number == schema.SCATTERED.number and any(
             each >> CLIENT_SHIFT != self.number for each in fields["ids"]
         ):
             raise ProtocolError("scattered ids that are not this client's")
         self._stimulate(_FROM_CLIENT[number](self.number, **fields))
+
+    def _check_submitted(
+        self,
+        first: int,
+        which: list[int],
+        calls: list[bytes],
+        deps: list[Any],
+        keys: list[str],
+        wanted: list[int],
+        **_others: Any,
+    ) -> None:
+        count = len(calls)
+        if first >> CLIENT_SHIFT != self.number or (first + count) >> CLIENT_SHIFT != self.number:
+            raise ProtocolError(f"task ids from {first} on are not this client's")
+        if any(each and len(each) != count for each in (which, deps, keys)):
+            raise ProtocolError("submit: columns of different lengths")
+        if (which and min(which) < 0) or (wanted and not 0 <= min(wanted) <= max(wanted) < count):
+            raise ProtocolError("submit: positions that are none")
 
     def _answer(self, request: int, what: str, arguments: Any) -> None:
         try:

@@ -84,6 +84,38 @@ def _keys(value: Any) -> bool:
     )
 
 
+#: more than anybody can mean
+MOST_RETRIES: Final = 10**9
+MOST_AMOUNT: Final = 2**62
+
+
+def is_amounts(value: Any) -> bool:
+    """Whether it is ``{name of a resource: amount}``."""
+    return (
+        type(value) is dict
+        and set(map(type, value)) <= _STR
+        and all(type(each) is int and 0 <= each <= MOST_AMOUNT for each in value.values())
+    )
+
+
+#: {name: what says whether a value is one}; what is left out has its default
+_OPTIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "workers": _column(_STR),
+    "allow_other_workers": lambda value: type(value) is bool,
+    "resources": is_amounts,
+    "retries": lambda value: type(value) is int and 0 <= value <= MOST_RETRIES,
+    "priority": lambda value: type(value) is int,
+    "timeout_s": lambda value: type(value) in _NUMBERS and 0 <= value < float("inf"),
+    "wait_for_worker": lambda value: type(value) is bool,
+}
+
+
+def _options(value: Any) -> bool:
+    return type(value) is dict and all(
+        name in _OPTIONS and _OPTIONS[name](each) for name, each in value.items()
+    )
+
+
 #: kinds of fields: what docs/protocol.md calls them, and the type, or the function that
 #: says whether a value is one
 KINDS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -101,6 +133,7 @@ KINDS: Final[dict[str, Callable[[Any], Any]]] = {
     "sources": _sources,
     "metrics": _metrics,
     "keys": _keys,
+    "options": _options,
 }
 
 _SCALARS: Final = frozenset((int, str, bytes, bool))
@@ -215,13 +248,14 @@ FUNCTION = _message(10, "function", "digest:bytes name:str blob:bytes")
 SUBMIT = _message(
     11,
     "submit",
-    "first:int digest:bytes calls:blobs deps:rows workers:strs loose:bool key:str "
-    "retries:int priority:int",
+    "first:int digests:blobs which:ints calls:blobs deps:rows keys:strs shared:bool wanted:ints "
+    "options:options",
 )
 RELEASE = _message(12, "release", "ids:ints")
 CANCEL = _message(13, "cancel", "ids:ints")
 LOCATE = _message(14, "locate", "request:int ids:ints")
 SCATTERED = _message(15, "scattered", "ids:ints nbytes:ints address:str", "ids nbytes")
+RUNAWAYS = _message(17, "runaways", "ids:ints")
 QUERY = _message(16, "query", "request:int what:str arguments:any")
 # scheduler → client
 FINISHED = _message(20, "finished", "ids:ints nbytes:ints values:blobs?", "ids nbytes values")
@@ -247,6 +281,7 @@ RETURNED = _message(42, "returned", "ids:ints attempts:ints", "ids attempts")
 KILLED = _message(43, "killed", "ids:ints attempts:ints texts:strs", "ids attempts texts")
 MISSING = _message(44, "missing", "ids:ints attempts:ints missing:ints addresses:strs")
 COPIES = _message(45, "copies", "ids:ints")
+SECEDED = _message(47, "seceded", "ids:ints attempts:ints waiting:bool", "ids attempts")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

@@ -2,8 +2,9 @@
 
 Theory: a worker must not run dry while an answer travels to the scheduler and new work
 back (about a millisecond, docs/benchmarks.md), and must not hoard work that another could
-have begun. So it is fed by *time*: `AHEAD_S` seconds for each thread, measured per
-function. Microsecond tasks go out in thousands, long tasks one for each thread.
+have begun, or results that nobody uses yet. So it is fed by *time*: `AHEAD_S` seconds for
+each thread, measured per function, where a result of `AHEAD_BYTES` counts as all of them.
+Microsecond tasks go out in thousands, long tasks and large results one for each thread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.task import SchedulerFunction
+from twisted_dist.core.task import LOST_BUDGET, SchedulerFunction, SchedulerTask
 
 #: seconds of work kept at each thread; tens of round trips, and a stall nobody notices
 AHEAD_S: Final = 0.05
@@ -19,20 +20,24 @@ AHEAD_S: Final = 0.05
 UNKNOWN_S: Final = 0.02
 #: the least any task counts as: its way through the worker costs that much
 LEAST_S: Final = 0.00001
+#: a task that lost so many workers is no longer given ahead
+SUSPECT_AFTER: Final = 2
+#: bytes of results that may be made ahead at each thread
+AHEAD_BYTES: Final = 64 * 2**20
 #: tasks at one worker, however short; a frame of so many stays well under its bound
 MOST_AHEAD: Final = 8192
 
 
 def expected_s(function: SchedulerFunction | None) -> float:
-    """Seconds that a task of *function* should take."""
+    """Seconds that a task of *function* counts as."""
     if function is None or function.duration is None:
         return UNKNOWN_S
-    return max(function.duration, LEAST_S)
+    return max(function.duration, LEAST_S, function.nbytes * (AHEAD_S / AHEAD_BYTES))
 
 
 def has_room(worker: SchedulerWorker) -> bool:
     """Whether *worker* should be given more."""
-    count = len(worker.processing)
+    count = worker.busy
     return count < worker.nthreads or (
         worker.occupancy < AHEAD_S * worker.nthreads and count < MOST_AHEAD
     )
@@ -40,6 +45,18 @@ def has_room(worker: SchedulerWorker) -> bool:
 
 def room(worker: SchedulerWorker, seconds: float) -> int:
     """How many more tasks of *seconds* each the worker should be given; 0 or more."""
-    count = len(worker.processing)
+    count = worker.busy
     ahead = int((AHEAD_S * worker.nthreads - worker.occupancy) / seconds) + 1
     return max(0, worker.nthreads - count, min(ahead, MOST_AHEAD - count))
+
+
+def needs_thread(task: SchedulerTask) -> bool:
+    """Whether a task must not be given to a worker ahead of a free thread.
+
+    That is so while its time runs from when it is given, and when workers died twice under
+    it: running by itself shows whether it is to blame, and spares those beside it.
+    """
+    failures = task.failures
+    return bool(task.group.options.timeout_s) or (
+        failures is not None and failures[LOST_BUDGET] >= SUSPECT_AFTER
+    )

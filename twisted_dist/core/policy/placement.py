@@ -2,22 +2,22 @@
 
 A task goes, in this order of preference,
 
-1. to a worker its submitter named, the least occupied of them;
+1. among the workers that it may run on (`core.demand`);
 2. to the holder of most of its data, while that has room, or while waiting there is
    expected to be shorter than moving the data elsewhere;
-3. to whoever has room first (the common queue).
+3. to whoever has room first: through the common queue, or its demand's.
 
-Tasks of rules 1 and 2 wait in their worker's *backlog*, at the scheduler, so that an idle
-worker can be given them instead without asking anybody.
+Tasks of rule 2 wait in their worker's *backlog*, at the scheduler, so that an idle worker
+can be given them instead without asking anybody (`core.balance`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
 from typing import Final
 
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.policy.feeding import has_room
+from twisted_dist.core.policy.feeding import expected_s, has_room
 from twisted_dist.core.task import SchedulerTask
 
 #: what a byte costs to move between workers: 200 MB/s, half of what a gigabit and half of
@@ -25,47 +25,53 @@ from twisted_dist.core.task import SchedulerTask
 SECONDS_PER_BYTE: Final = 1 / 200e6
 #: one fetch from a peer, however small
 FETCH_S: Final = 0.001
+#: bytes that any input counts as, beside its own: a fetch of nothing has a cost as well
+LEAST_BYTES: Final = 64
 
 
-def allowed(task: SchedulerTask, workers: Iterable[SchedulerWorker]) -> list[SchedulerWorker]:
-    """The workers that the submitter's ``workers=`` permits; all of them if it is loose."""
-    names = task.group.workers
-    named = [worker for worker in workers if worker.answers_to(names)]
-    return named if named or not task.group.loose else list(workers)
+def wait_s(worker: SchedulerWorker, task: SchedulerTask) -> float:
+    """Seconds until *worker* would begin *task*, after all that waits there already."""
+    waiting = len(worker.backlog) * expected_s(task.group.function)
+    return (worker.occupancy + waiting) / worker.nthreads
 
 
-def least_occupied(workers: Iterable[SchedulerWorker]) -> SchedulerWorker:
-    """The worker expected to be free first; ties by registration."""
-    return min(
-        workers,
-        key=lambda w: (w.occupancy / w.nthreads, len(w.processing) + len(w.backlog), w.id),
-    )
+def move_s(task: SchedulerTask, holder: SchedulerWorker) -> float:
+    """Seconds that it takes to bring what *holder* has of a task's inputs elsewhere."""
+    moved = sum(dep.nbytes for dep in task.deps if dep.who_has and holder in dep.who_has)
+    return moved * SECONDS_PER_BYTE + FETCH_S
 
 
-def holder_of_most(task: SchedulerTask) -> tuple[SchedulerWorker | None, int]:
-    """The worker that holds most of a task's inputs, and the bytes it lacks."""
+def preferred_holder(
+    task: SchedulerTask, able: Container[SchedulerWorker] | None
+) -> SchedulerWorker | None:
+    """The worker in whose backlog a task should wait; None for the queue.
+
+    Args:
+        task: one with inputs, all in memory.
+        able: workers that may run it; None for all.
+    """
+    holder = _holder_of_most(task, able)
+    if holder is None or has_room(holder):
+        return holder
+    return holder if move_s(task, holder) > wait_s(holder, task) else None
+
+
+def _holder_of_most(
+    task: SchedulerTask, able: Container[SchedulerWorker] | None
+) -> SchedulerWorker | None:
+    """The worker that holds most of a task's inputs; of several, the least occupied."""
     if len(task.deps) == 1:  # the common case, without a table
-        holders = task.deps[0].who_has
-        if not holders:
-            return None, 0
-        return min(holders, key=lambda w: w.occupancy / w.nthreads), 0
+        holders = task.deps[0].who_has or {}
+        if len(holders) == 1:
+            (holder,) = holders
+            return holder if able is None or holder in able else None
     held: dict[SchedulerWorker, int] = {}
-    total = 0
     for dep in task.deps:
-        size = dep.nbytes + 64
-        total += size
+        size = dep.nbytes + LEAST_BYTES
         for worker in dep.who_has or ():
             held[worker] = held.get(worker, 0) + size
+    if able is not None:
+        held = {worker: size for worker, size in held.items() if worker in able}
     if not held:
-        return None, 0
-    best = max(held, key=lambda w: (held[w], -w.occupancy / w.nthreads))
-    return best, total - held[best]
-
-
-def prefers_holder(task: SchedulerTask, holder: SchedulerWorker) -> bool:
-    """Whether waiting at *holder* beats moving the data to somebody with room."""
-    if has_room(holder):
-        return True
-    moved = sum(dep.nbytes for dep in task.deps if dep.who_has and holder in dep.who_has)
-    wait = holder.occupancy / holder.nthreads
-    return moved * SECONDS_PER_BYTE + FETCH_S > wait
+        return None
+    return max(held, key=lambda w: (held[w], -w.occupancy / w.nthreads))

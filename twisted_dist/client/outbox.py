@@ -1,0 +1,182 @@
+"""What a client is about to send: payloads, and submissions that still gather.
+
+Single submissions that follow one another become one message, as a `map` is: a message for
+each would cost client and scheduler ten times as much as the task in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from twisted_dist.aliases import Digest, TaskId
+from twisted_dist.client.options import WireOptions
+from twisted_dist.client.pickling import Calls
+from twisted_dist.wire import schema
+from twisted_dist.wire.frames import TARGET_BYTES
+
+#: bytes of a task in a message beside its call: its id among others' dependencies
+ID_BYTES: Final = 9
+#: a batch stops to gather there; it is sent in pieces anyway
+MOST_GATHERED: Final = 50_000
+MOST_FUNCTIONS: Final = 16
+
+
+class Batch:
+    """Tasks with consecutive ids and the same options."""
+
+    __slots__ = (
+        "any_deps",
+        "calls",
+        "deps",
+        "digests",
+        "first",
+        "keys",
+        "options",
+        "shared",
+        "wanted",
+        "which",
+    )
+
+    def __init__(self, first: TaskId, options: WireOptions, shared: bool) -> None:
+        self.first = first
+        self.options = options
+        self.shared = shared
+        self.digests: list[Digest] = []
+        self.which: list[int] = []
+        self.calls: list[bytes] = []
+        self.deps: list[list[TaskId]] = []
+        self.keys: list[str] = []
+        #: positions that are wanted; None for all
+        self.wanted: list[int] | None = None
+        self.any_deps = False
+
+    def add(self, digest: Digest, pickled: Calls, keys: Sequence[str] | None) -> None:
+        """Add calls of one function."""
+        try:
+            which = self.digests.index(digest)
+        except ValueError:
+            which = len(self.digests)
+            self.digests.append(digest)
+        self.which += [which] * len(pickled.blobs)
+        self.calls += pickled.blobs
+        self.deps += pickled.deps
+        self.any_deps = self.any_deps or pickled.any_deps
+        if keys is not None:
+            self.keys += keys
+
+    def takes(self, first: TaskId, options: WireOptions, shared: bool) -> bool:
+        """Whether tasks from id *first* on can be added."""
+        return (
+            self.first + len(self.calls) == first
+            and self.shared is shared
+            and self.wanted is None
+            and len(self.calls) < MOST_GATHERED
+            and len(self.digests) < MOST_FUNCTIONS
+            and self.options == options
+        )
+
+    def encode(self) -> Iterator[bytes]:
+        """Payloads of about `TARGET_BYTES`; nearly always one."""
+        start = 0
+        count = len(self.calls)
+        needed = self._needed_later() if self.wanted is not None else None
+        held: list[TaskId] = []
+        while start < count:
+            end, size = start, 0
+            while end < count and size < TARGET_BYTES:
+                size += len(self.calls[end]) + ID_BYTES * (2 + len(self.deps[end]))
+                size += len(self.keys[end]) if self.keys else 0
+                end += 1
+            wanted: list[int] = []
+            if needed is not None and self.wanted is not None:
+                own = {n for n in self.wanted if start <= n < end}
+                # what a later piece needs is held until that has come
+                later = [n for n in range(start, end) if needed[n] >= end and n not in own]
+                held += [self.first + n for n in later]
+                wanted = sorted(n - start for n in (*own, *later))
+            yield self._piece(start, end, wanted)
+            start = end
+        if held:
+            yield from schema.RELEASE.encode(Ids(held))
+
+    def _needed_later(self) -> list[int]:
+        """For each task the last position that needs it; -1 where none does."""
+        needed = [-1] * len(self.calls)
+        for position, deps in enumerate(self.deps):
+            for each in deps:
+                if each >= self.first:
+                    needed[each - self.first] = position
+        return needed
+
+    def _piece(self, start: int, end: int, wanted: list[int]) -> bytes:
+        part = slice(start, end)
+        return schema.SUBMIT.pack(
+            self.first + start,
+            list(self.digests),
+            self.which[part] if len(self.digests) > 1 else [],
+            self.calls[part],
+            self.deps[part] if self.any_deps else [],
+            self.keys[part],
+            self.shared,
+            wanted,
+            self.options,
+        )
+
+
+class Ids:
+    """Task ids, as a message's only field."""
+
+    __slots__ = ("ids",)
+
+    def __init__(self, ids: Sequence[TaskId]) -> None:
+        self.ids = ids
+
+
+class Outbox:
+    """Filled by users' threads, emptied by the reactor's; in order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: deque[bytes | Batch] = deque()
+
+    def put(self, entry: bytes | Batch) -> None:
+        """Add a payload, or a batch that is complete."""
+        with self._lock:
+            self._entries.append(entry)
+
+    def add(
+        self,
+        first: TaskId,
+        options: WireOptions,
+        digest: Digest,
+        pickled: Calls,
+        keys: Sequence[str] | None,
+    ) -> None:
+        """Add tasks, to the batch that was added last if they continue it."""
+        shared = keys is not None
+        with self._lock:
+            last = self._entries[-1] if self._entries else None
+            if not isinstance(last, Batch) or not last.takes(first, options, shared):
+                last = Batch(first, options, shared)
+                self._entries.append(last)
+            last.add(digest, pickled, keys)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+
+    def take(self) -> Iterator[bytes]:
+        """All payloads, whatever is added meanwhile included."""
+        while True:
+            with self._lock:
+                if not self._entries:
+                    return
+                entry = self._entries.popleft()
+            if isinstance(entry, Batch):
+                yield from entry.encode()
+            else:
+                yield entry

@@ -1,0 +1,117 @@
+"""Turns calls into tasks: ids, names, pickles, and their place in the outbox."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
+from twisted_dist.client.future import Record
+from twisted_dist.client.graphs import PickledGraph
+from twisted_dist.client.options import WireOptions
+from twisted_dist.client.outbox import Batch, Outbox
+from twisted_dist.client.pickling import CallPickler, Calls, FunctionTable, function_name
+from twisted_dist.client.records import Records
+from twisted_dist.errors import UsageProblem
+from twisted_dist.wire import schema
+
+
+class Submitter:
+    """Submits tasks of one session, from any thread.
+
+    Args:
+        outbox: where they go.
+        records: what keeps track of them.
+        wake: called when something is in the outbox.
+    """
+
+    def __init__(self, outbox: Outbox, records: Records, wake: Callable[[], None]) -> None:
+        #: the client's, known from the scheduler's welcome on
+        self.index = 0
+        self._next = 0
+        self._lock = threading.Lock()
+        self._outbox = outbox
+        self._records = records
+        self._wake = wake
+        self._functions = FunctionTable(
+            lambda digest, name, blob: outbox.put(schema.FUNCTION.pack(digest, name, blob))
+        )
+        self._calls = CallPickler()
+
+    def take_ids(self, count: int) -> TaskId:
+        """The first of *count* new ids."""
+        with self._lock:
+            first = (self.index << CLIENT_SHIFT) + self._next
+            self._next += count
+        return first
+
+    def collect(self, task_id: TaskId, future: object) -> int | None:
+        """While a call of this client is pickled: note a future among its arguments.
+
+        Its position among the call's inputs; None where no call is being pickled.
+        """
+        if task_id >> CLIENT_SHIFT != self.index:
+            return None
+        return self._calls.note(task_id, future)
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+        options: WireOptions,
+        keys: Sequence[str] | None = None,
+        pure: bool = False,
+    ) -> list[Record]:
+        """Submit calls of one function.
+
+        Args:
+            function: theirs.
+            calls: ``(args, kwargs)`` of each.
+            options: see `client.options`.
+            keys: a name for each; what has a name is computed once.
+            pure: name them by what they compute.
+        """
+        digest = self._functions.digest(function)
+        name = function_name(function)
+        pickled = self._calls.pickle(name, calls)
+        if keys is None and pure:
+            keys = self._pure_keys(name, digest, pickled)
+        count = len(pickled.blobs)
+        if keys is not None and len(keys) != count:
+            raise UsageProblem(f"{len(keys)} keys for {count} tasks")
+        first = self.take_ids(count)
+        records = self._records.make(first, count, name, keys)
+        self._outbox.add(first, options, digest, pickled, keys)
+        self._wake()
+        return records
+
+    def _pure_keys(self, name: str, digest: Digest, pickled: Calls) -> list[str]:
+        """Names by content: the function, the arguments, and the inputs by their own names."""
+        keys = []
+        for blob, deps in zip(pickled.blobs, pickled.deps):
+            content = hashlib.blake2b(digest, digest_size=16)
+            content.update(blob)
+            for each in deps:
+                content.update(self._records[each].key.encode())
+            keys.append(f"{name}-{content.hexdigest()}")
+        return keys
+
+    def submit_graph(self, graph: PickledGraph, options: WireOptions) -> list[Record]:
+        """Submit a whole graph; records of its outputs, in their order."""
+        first = self.take_ids(len(graph.calls))
+        batch = Batch(first, options, shared=False)
+        for function in graph.functions:
+            batch.digests.append(self._functions.digest(function))
+        batch.which, batch.keys = graph.which, graph.keys
+        batch.calls = graph.calls
+        batch.deps = [[first + each for each in deps] for deps in graph.deps]
+        batch.any_deps = any(graph.deps)
+        batch.wanted = graph.outputs
+        records = [Record(first + n, graph.keys[n]) for n in graph.outputs]
+        for record in records:
+            self._records.add(record)
+        self._outbox.put(batch)
+        self._wake()
+        return records

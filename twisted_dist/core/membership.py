@@ -1,0 +1,109 @@
+"""Who comes and goes: workers and clients."""
+
+from __future__ import annotations
+
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.answers import Answers
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.task import NO_WORKER, QUEUED, WAITING
+from twisted_dist.core.transitions import lose_result, make_ready, unassign, unwant
+
+
+class Membership:
+    """Handles the stimuli about members themselves."""
+
+    def __init__(self, state: SchedulerState, answers: Answers) -> None:
+        self._state = state
+        self._answers = answers
+
+    # -- workers
+
+    def worker_joined(self, fact: s.WorkerJoined) -> None:
+        """A worker registered; what only it can run becomes runnable."""
+        state = self._state
+        old = state.by_address.get(fact.address)
+        if old is not None:  # its connection broke, and only it has noticed
+            state.outbox.end_worker(old, "it registered anew")
+            self.lose(old, "it registered anew")
+        worker = SchedulerWorker(
+            fact.worker, fact.address, fact.name, fact.nthreads, state.now, fact.resources
+        )
+        if not state.workers:  # patience with those that never came begins now
+            state.unrunnable = dict.fromkeys(state.unrunnable, state.now)
+        state.workers[worker.id] = worker
+        state.by_address[worker.address] = worker
+        state.heard[worker] = None
+        state.touch(worker)
+        for demand in state.demands.values():
+            state.choose(demand)
+        self._make_runnable()
+
+    def _make_runnable(self) -> None:
+        for task in [t for t in self._state.unrunnable if t.group.demand and t.group.demand.able]:
+            del self._state.unrunnable[task]
+            make_ready(self._state, task)
+
+    def hear(self, worker: SchedulerWorker) -> None:
+        """A worker is alive."""
+        worker.last_seen = self._state.now
+        del self._state.heard[worker]
+        self._state.heard[worker] = None
+
+    def heartbeat(self, fact: s.Heartbeat) -> None:
+        """A worker is alive, and says how it is."""
+        worker = self._state.workers.get(fact.worker)
+        if worker is not None:
+            worker.metrics = fact.metrics
+
+    def worker_lost(self, fact: s.WorkerLost) -> None:
+        """A worker's connection ended."""
+        worker = self._state.workers.get(fact.worker)
+        if worker is not None:
+            self.lose(worker, fact.reason)
+
+    def lose(self, worker: SchedulerWorker, reason: str) -> None:
+        """Give a worker up: what it had and was to do is done by others."""
+        state = self._state
+        del state.workers[worker.id]
+        del state.heard[worker]
+        if state.by_address.get(worker.address) is worker:
+            del state.by_address[worker.address]
+        for table in (state.idle, state.roomy, state.backlogged, state.touched):
+            table.pop(worker, None)
+        state.outbox.forget_worker(worker)
+        for demand in [d for d in state.demands.values() if worker in d.able]:
+            state.choose(demand)
+            if not demand.able:
+                for task in [t for t in demand.ready if t.state is QUEUED]:
+                    task.state = NO_WORKER
+                    state.unrunnable[task] = state.now
+        processing = list(worker.processing)
+        if processing:
+            state.story.note(state.now, "lost its worker", [t.id for t in processing], worker.label)
+        for task in processing:
+            unassign(state, task)
+            task.state = WAITING
+        for task in list(worker.has_what):
+            lose_result(state, task, worker)
+        for task in processing:
+            self._answers.worker_lost(task, worker, reason)
+        for task in [t for t in worker.backlog if t.state is QUEUED]:
+            make_ready(state, task)
+        state.outbox.forget_worker(worker)
+
+    # -- clients
+
+    def client_joined(self, fact: s.ClientJoined) -> None:
+        """A client registered."""
+        self._state.clients[fact.client] = SchedulerClient(fact.client, fact.name)
+
+    def client_lost(self, fact: s.ClientLost) -> None:
+        """A client is gone: what only it wanted is released."""
+        client = self._state.clients.pop(fact.client, None)
+        if client is None:
+            return
+        for key in [k for k in self._state.lookups if k[0] is client]:
+            del self._state.lookups[key]
+        for task in list(client.wants_what):
+            unwant(self._state, client, task)

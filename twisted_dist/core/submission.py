@@ -1,0 +1,242 @@
+"""New tasks: submitted ones, and data that was scattered."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from twisted_dist.aliases import Key, TaskId
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.demand import Demand
+from twisted_dist.core.holders import add_holder, add_want
+from twisted_dist.core.peers import SchedulerClient
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.task import (
+    DEPENDENCY_LOST,
+    ERRED,
+    MEMORY,
+    QUEUED,
+    RELEASED,
+    UNMET,
+    SchedulerFunction,
+    SchedulerTask,
+    TaskGroup,
+)
+from twisted_dist.core.transitions import (
+    activate,
+    fail,
+    release_if_unneeded,
+    remember,
+)
+
+
+class Submissions:
+    """Handles the stimuli that make tasks."""
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+
+    def function_defined(self, fact: s.FunctionDefined) -> None:
+        """Keep a function that tasks will name."""
+        functions = self._state.functions
+        if fact.digest not in functions:
+            functions[fact.digest] = SchedulerFunction(fact.digest, fact.name, fact.blob)
+
+    # -- tasks
+
+    def tasks_submitted(self, fact: s.TasksSubmitted) -> None:
+        """Make tasks; those that are wanted, and what they need, are to be computed."""
+        state = self._state
+        client = state.clients.get(fact.client)
+        if client is None:
+            return
+        ids = range(fact.first, fact.first + len(fact.calls))
+        if not (state.tasks.keys().isdisjoint(ids) and client.aliases.keys().isdisjoint(ids)):
+            return  # ids that are in use: this client confuses its own
+        demand = state.demand(fact.options)
+        if demand is not None:
+            demand.tasks += 1  # it stays until we are done
+        groups = self._groups(fact, demand)
+        if groups is None:
+            self._refuse(client, fact, DEPENDENCY_LOST, "its function was never sent")
+        elif demand is not None and not demand.able and not demand.waits and state.workers:
+            names = groups[0].function
+            text = f"{names.name if names else 'data'}: {demand.unmet(state.workers.values())}"
+            self._refuse(client, fact, UNMET, text)
+        else:
+            state.submitted += len(ids)
+            state.story.note(state.now, "was submitted", ids, client.name or "a client")
+            if fact.deps or fact.keys or fact.wanted or demand is not None:
+                self._submit(client, fact, groups)
+            else:
+                self._submit_roots(client, fact, groups)
+        if demand is not None:
+            demand.tasks -= 1
+            if not demand.tasks:
+                state.drop_demand(demand)
+
+    def _groups(self, fact: s.TasksSubmitted, demand: Demand | None) -> list[TaskGroup] | None:
+        """One for each function; None where one is unknown."""
+        state = self._state
+        groups = []
+        for digest in fact.digests:
+            function = state.functions.get(digest)
+            if function is None:
+                return None
+            groups.append(TaskGroup(function, fact.first, state.submitted, fact.options, demand))
+        if not groups or (fact.which and max(fact.which) >= len(groups)):
+            return None
+        return groups
+
+    def _refuse(self, client: SchedulerClient, fact: s.TasksSubmitted, kind: str, why: str) -> None:
+        for offset in fact.wanted or range(len(fact.calls)):
+            self._state.outbox.erred(client, fact.first + offset, kind, b"", why)
+
+    def _submit_roots(
+        self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
+    ) -> None:
+        """The short way of what needs nothing: lanes into the common queue."""
+        tasks, wants, alone = self._state.tasks, client.wants_what, client.alone
+        lane: deque[SchedulerTask] = deque()
+        group = groups[0]
+        which = fact.which
+        for offset, call in enumerate(fact.calls):
+            if which and groups[which[offset]] is not group:
+                if lane:
+                    self._state.ready.push_lane(lane)
+                    lane = deque()
+                group = groups[which[offset]]
+            task = SchedulerTask(fact.first + offset, group, call)
+            tasks[task.id] = task
+            task.wanted_by = alone
+            wants[task] = 0
+            task.state = QUEUED
+            lane.append(task)
+        if lane:
+            self._state.ready.push_lane(lane)
+
+    def _submit(
+        self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
+    ) -> None:
+        state = self._state
+        wanted = frozenset(fact.wanted)
+        made: list[SchedulerTask] = []
+        for offset, call in enumerate(fact.calls):
+            task_id = fact.first + offset
+            is_wanted = not wanted or offset in wanted
+            key = fact.keys[offset] if fact.keys else ""
+            if fact.shared and key and key in state.keys:
+                if is_wanted:
+                    self.share(client, task_id, state.keys[key])
+                continue
+            group = groups[fact.which[offset]] if fact.which else groups[0]
+            task = SchedulerTask(task_id, group, call)
+            state.tasks[task_id] = task
+            if group.demand is not None:
+                group.demand.tasks += 1
+            if key:
+                self._name(task, key, fact.shared)
+            if is_wanted:
+                add_want(task, client)
+            deps = self._find_deps(client, fact.deps[offset]) if fact.deps else []
+            if deps is None:
+                text = f"an argument of {task.name} was released before it was submitted"
+                fail(state, task, (DEPENDENCY_LOST, b"", text))
+                continue
+            if deps:
+                task.deps = unique = list(dict.fromkeys(deps))
+                if len(unique) < len(deps):
+                    state.outbox.rows[task] = deps
+                for dep in unique:
+                    if dep.dependents is None:
+                        dep.dependents = {}
+                    dep.dependents[task] = None
+            if is_wanted:
+                activate(state, task)
+            else:
+                made.append(task)
+        for task in reversed(made):  # what nothing that is wanted needs
+            if not task.dependents:
+                release_if_unneeded(state, task)
+
+    def _name(self, task: SchedulerTask, key: Key, shared: bool) -> None:
+        task.key = key
+        if shared:
+            self._state.keys[key] = task
+
+    def _find_deps(
+        self, client: SchedulerClient, ids: Iterable[TaskId]
+    ) -> list[SchedulerTask] | None:
+        """The tasks that a client means, by position; None where one is gone."""
+        deps = []
+        tasks, aliases = self._state.tasks, client.aliases
+        for each in ids:
+            task = tasks.get(each) or aliases.get(each)
+            if task is None:
+                return None
+            deps.append(task)
+        return deps
+
+    def share(self, client: SchedulerClient, own_id: TaskId, task: SchedulerTask) -> None:
+        """Let a client have a task under an id of its own, beside whoever has it already."""
+        if task in client.wants_what:
+            client.names.setdefault(task, [task.id]).append(own_id)
+        else:
+            add_want(task, client)
+            client.names[task] = [own_id]
+        client.aliases[own_id] = task
+        if task.state is MEMORY:
+            self._state.outbox.finished(client, own_id, task.nbytes, None)
+        elif task.state is ERRED and task.erred_by is not None:
+            self._state.outbox.erred(client, own_id, *task.erred_by)
+        elif task.state is RELEASED:
+            activate(self._state, task)
+
+    def give_up_unrunnable(self, patience_s: float) -> None:
+        """Fail what no worker may run any more, where none came for *patience_s* seconds."""
+        state = self._state
+        if not state.workers:
+            return
+        for task, since in list(state.unrunnable.items()):
+            if since + patience_s > state.now:
+                break
+            demand = task.group.demand
+            assert demand is not None
+            if demand.waits:
+                del state.unrunnable[task]
+                state.unrunnable[task] = state.now  # looked at again later
+            elif task in state.unrunnable:
+                text = f"{task.name}: {demand.unmet(state.workers.values())}"
+                fail(state, task, (UNMET, b"", text))
+
+    # -- data
+
+    def data_scattered(self, fact: s.DataScattered) -> None:
+        """A client has put values on a worker."""
+        state = self._state
+        client = state.clients.get(fact.client)
+        worker = state.by_address.get(fact.address)
+        if client is None:
+            return
+        group = TaskGroup(None, fact.ids[0] if fact.ids else 0, state.submitted)
+        state.submitted += len(fact.ids)
+        for task_id, nbytes in zip(fact.ids, fact.nbytes):
+            task = state.tasks.get(task_id)
+            if task is None:
+                task = state.tasks[task_id] = SchedulerTask(task_id, group, b"")
+                add_want(task, client)
+            if task.group.function is not None:
+                continue  # computed, not scattered: this client confuses its own ids
+            if task.state is ERRED:  # its first holder left before this copy was told of
+                if worker is not None:
+                    state.outbox.release(worker, task)
+                continue
+            if worker is None:
+                pass
+            elif task.state is MEMORY:  # another copy
+                add_holder(task, worker)
+            else:
+                task.nbytes = nbytes
+                remember(state, task, worker, None)
+            if task.state is RELEASED:
+                activate(state, task)  # finds that it is lost, and says so
