@@ -8,6 +8,7 @@ The tree::
     ├── ProtocolError           bytes that are not our protocol, or over a bound
     ├── RefusedError            the other side understood and said no
     ├── AccessError             no credential for it here, or it is not who it should be
+    ├── LeaseLostError          a lock was held, and is not any more
     ├── UsageProblem            the call cannot mean anything; nothing was sent
     ├── TaskError               a task ended without a value and without an exception of its own
     │   ├── TaskKilledError     its process died while it ran
@@ -34,6 +35,7 @@ __all__ = [
     "DataLostError",
     "DependencyLostError",
     "InsecureWarning",
+    "LeaseLostError",
     "NoWorkerError",
     "ProtocolError",
     "RefusedError",
@@ -72,6 +74,10 @@ class AccessError(TwistedDistError):
 
     Nothing of the application was sent.
     """
+
+
+class LeaseLostError(TwistedDistError):
+    """A lock or semaphore was held and is not any more: somebody else may have it."""
 
 
 class UsageProblem(TwistedDistError, ValueError):  # noqa: N818 - the contract's name

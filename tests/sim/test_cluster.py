@@ -79,7 +79,7 @@ def test_short_partition_loses_nothing():
     assert cluster.wait(client.scheduler_info())["workers"].keys() == {
         worker.address for worker in cluster.workers.values()
     }
-    assert sum(worker._executor.ran for worker in cluster.workers.values()) == 400
+    assert cluster.world.begun.total() == 400
     cluster.wait(client.close())
     cluster.stop()
 
@@ -127,11 +127,15 @@ def test_worker_before_scheduler():
     cluster.stop()
 
 
+@pytest.mark.parametrize("connects", [True, False])
 @pytest.mark.parametrize("seconds", [0.0005, 0.01, 5.0, 9.99, 12.0])
-def test_stop_while_registering(seconds):
+def test_stop_while_registering(seconds, connects):
     """`Worker.stop` leaves no call behind, in whatever step of registering it comes."""
     cluster = SimCluster(11)
-    cluster.net.partition("10.0.0.1", "10.1.0.1")  # connections are made, and nothing is said
+    if connects:
+        cluster.net.hosts["10.0.0.1"].sleep(60.0)  # connections are made, and nothing is said
+    else:
+        cluster.net.partition("10.0.0.1", "10.1.0.1")
     registered = cluster.add_worker()
     registered.addErrback(lambda failure: failure.trap(ConnectError))
     end = cluster.net.clock.seconds() + seconds

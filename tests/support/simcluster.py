@@ -4,86 +4,50 @@ from __future__ import annotations
 
 from random import Random
 
+from twisted.internet import defer
+from twisted.internet.task import deferLater
+
+from tests.support.simexecutor import SimExecutor
 from tests.support.simnet import SimNet
+from tests.support.simtasks import World
+from tests.support.simwatch import Watch
 from twisted_dist.client.async_client import AsyncClient
-from twisted_dist.core import invariants
-from twisted_dist.core.worker_side import messages as m
-from twisted_dist.execution.runner import TaskRunner, TaskSpec
+from twisted_dist.errors import RefusedError
 from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.services.worker import Worker
 
-SCHEDULER = "10.0.0.1:8786"
+SCHEDULER_IP = "10.0.0.1"
+SCHEDULER = f"{SCHEDULER_IP}:8786"
+#: seconds until a worker that was refused is started again, as whoever supervises it would
+SUPERVISOR_S = 5.0
 
 
-class SimExecutor:
-    """Runs tasks at once and says so after the simulated seconds they take."""
+class SimScheduler(Scheduler):
+    """A scheduler that says nothing of the real process that it is in."""
 
-    def __init__(self, reactor, nthreads, random):
-        self.tell = lambda fact: None
-        self.ran = 0
-        self._reactor = reactor
-        self._free = nthreads
-        self._random = random
-        self._runner = TaskRunner(clock=lambda: 0.0)
-        self._waiting = []
-
-    def start(self):
-        """Nothing to start."""
-
-    def add_function(self, digest, blob):
-        """As every executor's."""
-        self._runner.add_function(digest, blob)
-
-    def run(self, tasks, values):
-        """Queue tasks."""
-        for task in tasks:
-            inputs = [values[each] for each in task.deps]
-            self._waiting.append(TaskSpec(task.id, task.attempt, task.digest, task.call, inputs))
-        self._next()
-
-    def _next(self):
-        while self._free and self._waiting:
-            self._free -= 1
-            spec = self._waiting.pop(0)
-            seconds = self._random.uniform(0.001, 0.2)
-            self._reactor.callLater(seconds, self._done, spec, seconds)
-
-    def _done(self, spec, seconds):
-        self._free += 1
-        self.ran += 1
-        outcome = self._runner.run(spec)
-        ids, attempts = [spec.task_id], [spec.attempt]
-        if outcome.error is None:
-            took = int(seconds * 1e6)
-            values = [outcome.value]
-            self.tell(m.ExecutionFinished(ids, attempts, values, [outcome.nbytes], [took]))
-        else:
-            blob, text = outcome.error
-            self.tell(m.ExecutionErred(ids, attempts, [blob], [text]))
-        self._next()
-
-    def drop(self, ids):
-        """As every executor's."""
-        dropped = [each.task_id for each in self._waiting if each.task_id in set(ids)]
-        self._waiting = [each for each in self._waiting if each.task_id not in set(ids)]
-        self.tell(m.ExecutionReturned(dropped))
-
-    def stop(self):
-        """Forget what waits."""
-        self._waiting.clear()
+    def identity(self):
+        """As every scheduler's, of a simulated host."""
+        return {**super().identity(), "pid": 1, "host": self.host}
 
 
 class SimWorker(Worker):
     """A worker on a simulated host."""
 
-    def __init__(self, reactor, nthreads, random):
+    def __init__(self, reactor, nthreads, random, world, name="", resources=None):
         self._random = random
+        self._world = world
         super().__init__(
-            SCHEDULER, reactor=reactor, host=reactor.ip, nthreads=nthreads, insecure=True
+            SCHEDULER,
+            reactor=reactor,
+            host=reactor.ip,
+            nthreads=nthreads,
+            name=name,
+            resources=resources,
+            insecure=True,
         )
 
     def _make_executor(self):
-        return SimExecutor(self.reactor, self.nthreads, self._random)
+        return SimExecutor(self.reactor, self.nthreads, self._random, self._world)
 
     def metrics(self):
         """Nothing of this real process."""
@@ -91,29 +55,32 @@ class SimWorker(Worker):
 
 
 class SimCluster:
-    """A scheduler, workers that come and go, and clients."""
+    """A scheduler, workers that come and go, and clients.
+
+    Args:
+        seed: of all that is random.
+        checked: have the `Watch` look after each step.
+
+    Attributes:
+        workers: those that live, by the address of their host.
+        returning: names of workers that will live again, likewise.
+        watch: what looks.
+        world: what the tasks do.
+    """
 
     def __init__(self, seed, checked=False):
         self.random = Random(seed)
+        self.world = World()
         self.net = SimNet(self.random.random())
-        self.scheduler = Scheduler(
-            reactor=self.net.host("10.0.0.1"), host="10.0.0.1", insecure=True
+        self.scheduler = SimScheduler(
+            reactor=self.net.host(SCHEDULER_IP), host=SCHEDULER_IP, insecure=True
         )
         self.workers = {}
         self._made = 0
-        if checked:
-            self._check_after_each_stimulus()
+        self._graves = []
+        self.returning = {}
+        self.watch = Watch(self, checked)
         self.wait(self.scheduler.start(8786))
-
-    def _check_after_each_stimulus(self):
-        handle = self.scheduler.core.handle
-
-        def checked(stimulus, now):
-            out = handle(stimulus, now)
-            invariants.check(self.scheduler.core.state)
-            return out
-
-        self.scheduler.core.handle = checked
 
     def wait(self, deferred, limit_s=3600.0):
         """Run the network until a Deferred fires; its result."""
@@ -124,32 +91,81 @@ class SimCluster:
             outcome[0].raiseException()
         return outcome[0]
 
-    def add_worker(self, nthreads=1):
-        """One more host with a worker; a Deferred of its registration."""
+    def new_ip(self, network):
+        """The address of one more host."""
         self._made += 1
-        ip = f"10.1.{self._made >> 8}.{self._made & 255}"
-        worker = SimWorker(self.net.host(ip), nthreads, Random(self.random.random()))
-        self.workers[ip] = worker
-        self.net.note("worker joins", ip)
-        return worker.start(0)
+        return f"10.{network}.{self._made >> 8}.{self._made & 255}"
 
-    def kill_worker(self):
-        """Kill -9 a random worker's host."""
-        ip = self.random.choice(sorted(self.workers))
-        self.net.note("worker killed", ip)
-        del self.workers[ip]
-        self.net.kill(ip)
+    # -- workers
+
+    def add_worker(self, nthreads=1, name="", resources=None):
+        """One more host with a worker; a Deferred of its registration."""
+        ip = self.new_ip(1)
+        self.net.note("worker joins", ip)
+        return self._start_worker(ip, 0, nthreads, name, resources)
+
+    def _start_worker(self, ip, port, nthreads, name, resources):
+        random = Random(self.random.random())
+        worker = SimWorker(self.net.host(ip), nthreads, random, self.world, name, resources)
+        self.workers[ip] = worker
+        return worker.start(port).addErrback(self._start_once_more, ip)
+
+    def _start_once_more(self, failure, ip):
+        """It was refused, since its name is still another's: whoever supervises it insists."""
+        failure.trap(RefusedError)
+        self.kill_worker(ip)
+        return self.restart_worker(ip, SUPERVISOR_S)
+
+    def names(self):
+        """Those of workers that live or will live again."""
+        return {worker.name for worker in self.workers.values()} | set(self.returning.values())
+
+    def worker_at(self, address):
+        """The worker that lives at ``ip:port``; None where there is none."""
+        worker = self.workers.get(address.partition(":")[0])
+        return worker if worker is not None and worker.address == address else None
+
+    def kill_worker(self, ip=None, silently=False):
+        """Kill -9 a worker (a random one by default), or *silently* end its machine."""
+        ip = ip or self.random.choice(sorted(self.workers))
+        self.net.note("worker's machine ends" if silently else "worker killed", ip)
+        self._graves.append(self.workers.pop(ip))
+        (self.net.crash if silently else self.net.kill)(ip)
+
+    def restart_worker(self, ip, delay_s, same_name=True, same_port=True):
+        """Start a worker anew, *delay_s* seconds after it was killed."""
+        old = self._graves[-1]
+        name = old.name if same_name else ""
+        resources = {each: amount / 10_000 for each, amount in old.resources.items()}
+        port = int(old.address.partition(":")[2]) if same_port and old.address else 0
+
+        self.returning[ip] = name
+
+        def start():
+            del self.returning[ip]
+            self.net.note("worker starts again", ip)
+            return self._start_worker(ip, port, old.nthreads, name, resources)
+
+        return deferLater(self.net.clock, delay_s, start)
+
+    # -- clients
+
+    def connect(self, timeout=10.0):
+        """A client on a host of its own, and the Deferred of its connection."""
+        host = self.net.host(self.new_ip(2))
+        client = AsyncClient(SCHEDULER, reactor=host, timeout=timeout, insecure=True)
+        return client, client.start()
 
     def client(self):
         """A connected client on a host of its own."""
-        self._made += 1
-        host = self.net.host(f"10.2.{self._made >> 8}.{self._made & 255}")
-        return self.wait(AsyncClient(SCHEDULER, reactor=host, insecure=True).start())
+        client, connected = self.connect()
+        self.wait(connected)
+        return client
 
     def stop(self):
         """Stop everything politely; no call of anybody may be left."""
-        for worker in self.workers.values():
-            self.wait(worker.stop())
+        stopping = [worker.stop() for worker in self.workers.values()]
+        self.wait(defer.gatherResults(stopping))
         self.wait(self.scheduler.stop())
         calls = {ip: host.getDelayedCalls() for ip, host in self.net.hosts.items()}
         left = {ip: each for ip, each in calls.items() if each}

@@ -42,6 +42,7 @@ class As:
 ALLOWED = {
     "RegisterClient": {"admin", "submit"},
     "RegisterWorker": {"worker"},
+    "RegisterTask": {"worker"},
     "OpenData": {"admin", "submit", "worker"},
     "Terminate": {"admin"},
 }

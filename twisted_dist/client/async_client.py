@@ -8,7 +8,11 @@ from typing import Any
 from twisted.internet import defer
 
 from twisted_dist.access.find import GivenAccess
+from twisted_dist.client import data as data_op
 from twisted_dist.client import operations as op
+from twisted_dist.client.current import note_client
+from twisted_dist.client.data_methods import DataMethods
+from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
@@ -47,6 +51,7 @@ class AsyncFuture(BaseFuture):
         away = op.to_fetch(records, "raise")
         if away:
             await self._session.fetcher.fetch(away)
+            op.to_fetch(records, "raise")  # it may have been lost meanwhile
         assert self._record.value is not None
         return load_value(self._record.value)
 
@@ -54,12 +59,16 @@ class AsyncFuture(BaseFuture):
         await op.wait_done(self._session, [self._record])
         return self._record.exception()
 
+    def explain(self) -> defer.Deferred[Explanation]:
+        """Fires with why the task is not running, or where its time went."""
+        return defer.Deferred.fromCoroutine(self._session.explain(self._record))
+
     def add_done_callback(self, function: Callable[[AsyncFuture], Any]) -> None:
         """Call ``function(self)`` when done."""
         self._session.records.when_done(self._record, lambda record: function(self))
 
 
-class AsyncClient:
+class AsyncClient(DataMethods):
     """Submits work from within a reactor; used in its thread.
 
     Args:
@@ -87,13 +96,19 @@ class AsyncClient:
             from twisted.internet import reactor
         self.address = address
         self.timeout = timeout
-        self.session = Session(reactor, address, name, as_client(access, insecure))
+        self._session = Session(reactor, address, name, as_client(access, insecure))
+
+    @property
+    def session(self) -> Session:
+        """The session below; for this package's own modules."""
+        return self._session
 
     def start(self) -> defer.Deferred[AsyncClient]:
         """Connect; fires with this client, fails as `Client` raises."""
 
         async def connect() -> AsyncClient:
             await self.session.connect(self.timeout)
+            note_client(self)
             return self
 
         return defer.Deferred.fromCoroutine(connect())
@@ -197,6 +212,7 @@ class AsyncClient:
             away = op.to_fetch(records, errors)
             if away:
                 await self.session.fetcher.fetch(away)
+                op.to_fetch(records, errors)  # some may have been lost meanwhile
             return op.unpack(futures, errors == "skip")
 
         return defer.Deferred.fromCoroutine(collect())
@@ -208,7 +224,7 @@ class AsyncClient:
 
         async def put() -> Any:
             values = op.scattered_values(data)
-            records = await op.scatter(self.session, values, as_names(workers), broadcast)
+            records = await data_op.scatter(self.session, values, as_names(workers), broadcast)
             return op.scattered_shape(data, [AsyncFuture(self.session, r) for r in records])
 
         return defer.Deferred.fromCoroutine(put())
@@ -220,6 +236,20 @@ class AsyncClient:
     def fire_and_forget(self, futures: Any) -> None:
         """Let tasks run to their end even when no future of them is left."""
         self.session.let_run([each._record.id for each in op.flatten(futures)])
+
+    @property
+    def is_open(self) -> bool:
+        """As of `Client.is_open`."""
+        return self.session.is_connected
+
+    def run_coroutine(self, function: Callable[..., Any], *args: Any) -> defer.Deferred[Any]:
+        """A Deferred of what a coroutine function gives; for our own modules."""
+        return defer.Deferred.fromCoroutine(function(*args))
+
+    @staticmethod
+    def make_future(session: Session, record: Record) -> AsyncFuture:
+        """A future of the kind that this client gives; for our own modules."""
+        return AsyncFuture(session, record)
 
     def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> defer.Deferred[None]:
         """Fires once *n* workers are registered; fails with TimeoutError."""

@@ -7,15 +7,21 @@ from types import TracebackType
 from typing import Any
 
 from twisted_dist.access.find import GivenAccess
+from twisted_dist.access.roles import WORKER
+from twisted_dist.client import data as data_op
 from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
-from twisted_dist.client.future import Future
+from twisted_dist.client.current import note_client
+from twisted_dist.client.data_methods import DataMethods
+from twisted_dist.client.future import Future, Record
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
 from twisted_dist.errors import TwistedDistError
+from twisted_dist.execution.current import Pass, waiting
+from twisted_dist.wire.membership import Membership
 
 
-class Client:
+class Client(DataMethods):
     """Submits work to a network from any thread, script, REPL or notebook.
 
     Args:
@@ -41,25 +47,48 @@ class Client:
         access: GivenAccess = None,
         insecure: bool = False,
     ) -> None:
-        membership = as_client(access, insecure)
         self.cluster: Any = None
-        self._session: Session | None = None
+        membership = as_client(access, insecure)
         if address is None:
             from twisted_dist.launchers.local import LocalCluster
 
             self.cluster = LocalCluster()
             address = self.cluster.scheduler_address
+        try:
+            self._connect(address, name, membership, timeout)
+        except BaseException:
+            if self.cluster is not None:
+                self.cluster.close()
+            raise
+        note_client(self)
+
+    def _connect(
+        self, address: str, name: str, membership: Membership, timeout: float, ticket: bytes = b""
+    ) -> None:
         self.address = address
+        self._session: Session | None = None
         self._thread = acquire_shared()
-        session = Session(self._thread.reactor, address, name, membership)
+        session = Session(self._thread.reactor, address, name, membership, ticket)
         try:
             self._thread.call(session.connect, timeout)
         except BaseException:
             release_shared()
-            if self.cluster is not None:
-                self.cluster.close()
             raise
         self._session = session
+
+    @classmethod
+    def for_task(cls, given: Pass, name: str, timeout: float = 10.0) -> Client:
+        """A client that submits on behalf of whoever submitted a task; see `get_client`."""
+        client = cls.__new__(cls)
+        client.cluster = None
+        membership = Membership(given.access or None, not given.access, (WORKER,))
+        client._connect(given.scheduler, name, membership, timeout, given.ticket)
+        return client
+
+    @property
+    def is_open(self) -> bool:
+        """Whether work can be submitted: neither closed, nor without its scheduler."""
+        return self._session is not None and self._session.is_connected
 
     @property
     def session(self) -> Session:
@@ -70,6 +99,16 @@ class Client:
 
     def _call(self, function: Callable[..., Any], *args: Any) -> Any:
         return self._thread.call(function, *args)
+
+    def run_coroutine(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a coroutine function in the reactor's thread and wait; for our own modules."""
+        with waiting():
+            return self._thread.call(function, *args)
+
+    @staticmethod
+    def make_future(session: Session, record: Record) -> Future:
+        """A future of the kind that this client gives; for our own modules."""
+        return Future(session, record)
 
     # -- work
 
@@ -232,7 +271,7 @@ class Client:
         """
         names = as_names(workers)
         values = op.scattered_values(data)
-        records = self._call(op.scatter, self.session, values, names, broadcast)
+        records = self._call(data_op.scatter, self.session, values, names, broadcast)
         return op.scattered_shape(data, [Future(self.session, record) for record in records])
 
     def cancel(self, futures: Future | Iterable[Future]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from twisted.internet import defer, task
 from twisted.logger import Logger
@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted_dist.aliases import TaskId
 from twisted_dist.client.future import Record
 from twisted_dist.errors import ConnectError, ConnectionClosedError
+from twisted_dist.execution.current import waiting
 from twisted_dist.wire.pool import DataPool
 
 #: rounds of asking where results are; between them a lost one may be computed again
@@ -22,8 +23,9 @@ FIRST_PAUSE_S: Final = 0.1
 #: results asked for in one message
 AT_ONCE: Final = 50_000
 
-#: gives ``[(worker's address, ids of what it holds), …]`` for ids
-Locate = Callable[[list[TaskId]], Awaitable[list[tuple[str, list[TaskId]]]]]
+#: ``[(worker's address, ids of what it holds), …]``, and ``[own id, id there]`` where they differ
+Located: TypeAlias = tuple[Sequence[tuple[str, list[TaskId]]], Sequence[Sequence[TaskId]]]
+Locate: TypeAlias = Callable[[list[TaskId]], Awaitable[Located]]
 
 
 class Fetcher:
@@ -35,6 +37,8 @@ class Fetcher:
         self._reactor = reactor
         self._data = data
         self._locate = locate
+        self._pauses: dict[defer.Deferred[None], None] = {}
+        self._closed = False
 
     async def fetch(self, records: Sequence[Record]) -> None:
         """Bring the values of finished records here; in the reactor's thread."""
@@ -45,7 +49,10 @@ class Fetcher:
     async def _fetch_some(self, records: Sequence[Record]) -> None:
         wanted = {each.id: each for each in records}
         for attempt in range(ATTEMPTS):
-            sources = await self._locate(list(wanted))
+            sources, aliases = await self._locate(list(wanted))
+            names: dict[TaskId, list[TaskId]] = {}
+            for own, there in aliases:
+                names.setdefault(there, []).append(own)
             for address, ids in sources:
                 try:
                     connection = await self._data.connection(address)
@@ -53,14 +60,33 @@ class Fetcher:
                 except (ConnectError, ConnectionClosedError) as problem:
                     self.log.info("no data from {a}: {p}", a=address, p=problem)
                     continue
-                for task_id, value in values.items():
-                    if task_id in wanted:
-                        wanted.pop(task_id).value = value
+                for there, value in values.items():
+                    for own in (there, *names.get(there, ())):
+                        if own in wanted:
+                            wanted.pop(own).value = value
             wanted = {i: r for i, r in wanted.items() if r.error is None}
             if not wanted:
                 return
-            await task.deferLater(self._reactor, FIRST_PAUSE_S * 2**attempt)
+            await self._pause(FIRST_PAUSE_S * 2**attempt)
         raise ConnectError(f"{len(wanted)} results could not be fetched from their workers")
+
+    async def _pause(self, seconds: float) -> None:
+        if self._closed:
+            raise ConnectionClosedError("the client was closed")
+        pause: defer.Deferred[None] = task.deferLater(self._reactor, seconds)
+        self._pauses[pause] = None
+        try:
+            await pause
+        except defer.CancelledError:
+            raise ConnectionClosedError("the client was closed") from None
+        finally:
+            del self._pauses[pause]
+
+    def close(self) -> None:
+        """End what is under way: it fails with ConnectionClosedError."""
+        self._closed = True
+        for pause in list(self._pauses):
+            pause.cancel()
 
     def fetch_blocking(self, records: Sequence[Record], timeout: float | None) -> None:
         """`fetch` from a user's thread."""
@@ -73,7 +99,9 @@ class Fetcher:
             fetching.addBoth(lambda _: done.set())
 
         self._reactor.callFromThread(start)
-        if not done.wait(timeout):
+        with waiting():
+            in_time = done.wait(timeout)
+        if not in_time:
             raise TimeoutError(f"results not fetched within {timeout} s")
         if problems:
             raise problems[0]

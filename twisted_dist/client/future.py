@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from twisted_dist.aliases import Key, TaskId, Value
+from twisted_dist.client.explanation import Explanation
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import (
     CancelledError,
@@ -170,6 +171,14 @@ class Future(BaseFuture):
         """What the task raised, or None."""
         self._wait(timeout)
         return self._record.exception()
+
+    def explain(self) -> Explanation:
+        """Why the task is not running, or where its time went; print it.
+
+        Raises:
+            RefusedError: the scheduler does not know it any more: it was released.
+        """
+        return self._session.explain_blocking(self._record)
 
     def add_done_callback(self, function: Callable[[Future], Any]) -> None:
         """Call ``function(self)`` when done, in the client's reactor thread."""

@@ -103,21 +103,6 @@ def scattered_shape(data: Any, futures: list[Any]) -> Any:
     return futures if isinstance(data, (list, tuple)) else futures[0]
 
 
-async def scatter(
-    session: Session, values: list[Any], names: list[str], broadcast: bool
-) -> list[Record]:
-    """Put values on workers, round robin over those that *names* permits, or on all."""
-    workers = (await session.query("info"))["workers"]
-    chosen = [
-        address
-        for address, about in workers.items()
-        if not names or {address, about["name"], address.rpartition(":")[0]} & set(names)
-    ]
-    if not chosen:
-        raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
-    return await session.scatter(values, chosen, broadcast)
-
-
 async def wait_for_workers(session: Session, n: int, timeout: float | None) -> None:
     """Until *n* workers are registered. Raises TimeoutError."""
     reactor = session.reactor

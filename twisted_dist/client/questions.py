@@ -30,8 +30,13 @@ class Questions:
         self._waiting: dict[int, defer.Deferred[Any]] = {}
         self._last = 0
 
-    async def ask(self, message: Message, *fields: Any) -> Any:
+    async def ask(self, message: Message, *fields: Any, within_s: float | None = ANSWER_S) -> Any:
         """The answer to a message whose first field is the number of the request.
+
+        Args:
+            message: its kind.
+            fields: the others.
+            within_s: until when it must be there; None for what may wait for ever.
 
         Raises:
             RefusedError: the scheduler says no.
@@ -42,10 +47,12 @@ class Questions:
         self._waiting[self._last] = answer
         self._send(message.pack(self._last, *fields))
         try:
-            return await answer.addTimeout(ANSWER_S, self._reactor)
+            if within_s is not None:
+                answer.addTimeout(within_s, self._reactor)
+            return await answer
         except defer.TimeoutError:
             raise ConnectionClosedError(
-                f"the scheduler at {self._address} did not answer within {ANSWER_S:.0f} s"
+                f"the scheduler at {self._address} did not answer within {within_s:.0f} s"
             ) from None
 
     def answered(self, request: int, result: Any) -> None:

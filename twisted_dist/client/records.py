@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.client.future import FINISHED, LOST, PENDING, Countdown, ErredBy, Record
+from twisted_dist.execution.current import waiting
 
 
 class Records:
@@ -67,7 +68,7 @@ class Records:
     def erred(self, task_id: TaskId, status: str, error: ErredBy) -> None:
         """A task has failed, or a result is lost."""
         record = self._by_id.get(task_id)
-        if record is not None:
+        if record is not None and record.value is None:  # what is here cannot be lost
             self._end(record, status, error)
 
     def _end(self, record: Record, status: str, error: ErredBy) -> None:
@@ -111,7 +112,9 @@ class Records:
         countdown = Countdown(len(pending))
         for each in pending:
             self.when_done(each, countdown)
-        if not countdown.wait(timeout):
+        with waiting():
+            in_time = countdown.wait(timeout)
+        if not in_time:
             left = sum(each.status is PENDING for each in pending)
             raise TimeoutError(f"{left} of {len(records)} tasks not done within {timeout} s")
 

@@ -26,6 +26,7 @@ _COMMANDS = {
     "ping": commands.Ping,
     "terminate": commands.Terminate,
     "query": commands.Query,
+    "explain": commands.Explain,
 }
 
 
@@ -91,7 +92,9 @@ async def terminate(reactor: Any, address: str, entry: Entry | None) -> None:
 
 
 class rpc:
-    """The daemon at *address*: ``.identity()``, ``.ping()``, ``.terminate()``, ``.query()``.
+    """The daemon at *address*: ``.identity()``, ``.ping()``, ``.terminate()``.
+
+    A scheduler has ``.query(what=…, arguments=…)`` and ``.explain(key=…)`` too.
 
     Blocking; with a *reactor*, each method gives a Deferred instead. What each may do
     depends on the credential: ``terminate`` needs an admin's.

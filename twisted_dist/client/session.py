@@ -14,15 +14,19 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from twisted.internet import defer, task
+from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import ADMIN, SUBMIT
 from twisted_dist.aliases import TaskId
-from twisted_dist.client.fetching import Fetcher
+from twisted_dist.client.explanation import Explanation
+from twisted_dist.client.fetching import Fetcher, Located
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
+from twisted_dist.client.leases import Leases
 from twisted_dist.client.outbox import Ids, Outbox
-from twisted_dist.client.questions import Questions
+from twisted_dist.client.pickling import Calls
+from twisted_dist.client.questions import ANSWER_S, Questions
 from twisted_dist.client.records import Records
 from twisted_dist.client.submitting import Submitter
 from twisted_dist.core import task as kinds
@@ -70,12 +74,15 @@ class Session:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, address: str, name: str, membership: Membership) -> None:
+    def __init__(
+        self, reactor: Any, address: str, name: str, membership: Membership, ticket: bytes = b""
+    ) -> None:
         self.reactor = reactor
         self.membership = membership
         self.address = address
         self.name = name
         self.closed = False
+        self._ticket = ticket
         self._stream: StreamProtocol | None = None
         self._lock = threading.Lock()
         self._outbox = Outbox()
@@ -84,11 +91,17 @@ class Session:
         self.records = Records(self.log)
         self.submitter = Submitter(self._outbox, self.records, self._wake)
         self._questions = Questions(reactor, address, self._send)
+        self.leases = Leases(reactor, self.ask)
         self._releasing: Any = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
         self._ended: list[defer.Deferred[None]] = []
         self.data = DataPool(reactor, name, membership)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the scheduler is there."""
+        return self._stream is not None and not self.closed
 
     # -- life, in the reactor's thread
 
@@ -104,16 +117,24 @@ class Session:
         while True:
             left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
             try:
-                proto = await enter(self.reactor, self.address, "client", self.membership, left)
-                break
+                await self._register(deadline, left)
+                return
             except ConnectError:
                 if self.reactor.seconds() + RETRY_S >= deadline:
                     raise
                 await task.deferLater(self.reactor, RETRY_S)
+
+    async def _register(self, deadline: float, left: float) -> None:
+        self._welcome = defer.Deferred()
+        proto = await enter(self.reactor, self.address, "client", self.membership, left)
         stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._lost)
         self._stream = stream
         left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
-        await proto.switch(commands.RegisterClient, stream, left, name=self.name)
+        if self._ticket:
+            ticket = {"ticket": self._ticket}
+            await proto.switch(commands.RegisterTask, stream, left, name=self.name, **ticket)
+        else:
+            await proto.switch(commands.RegisterClient, stream, left, name=self.name)
         await self._welcome.addTimeout(left, self.reactor, self._unwelcome)
 
     async def close(self) -> None:
@@ -121,11 +142,14 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.leases.stop()
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None
         self.data.close()
+        self.fetcher.close()
         if self._stream is not None and self._stream.transport is not None:
+            self._drain()  # what was asked in this turn of the reactor counts as well
             ended: defer.Deferred[None] = defer.Deferred()
             self._ended.append(ended)
             self._stream.end("this client was closed")
@@ -139,6 +163,7 @@ class Session:
 
     def _lost(self, reason: str) -> None:
         self._stream = None
+        self.leases.stop()
         if not self._welcome.called:
             self._welcome.errback(ConnectError(f"{self.address} went away: {reason}"))
         self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
@@ -235,11 +260,16 @@ class Session:
                 ids, blobs = places.setdefault(address, ([], []))
                 ids.append(record.id)
                 blobs.append(dumped)
-        for address, (ids, blobs) in places.items():
-            connection = await self.data.connection(address)
-            await connection.put(ids, blobs)
-            sizes = [value_nbytes(blob) for blob in blobs]
-            self._send(schema.SCATTERED.pack(ids, sizes, address))
+        try:
+            for address, (ids, blobs) in places.items():
+                connection = await self.data.connection(address)
+                await connection.put(ids, blobs)
+                sizes = [value_nbytes(blob) for blob in blobs]
+                self._send(schema.SCATTERED.pack(ids, sizes, address))
+        except BaseException:
+            for record in records:
+                self.drop(record.id)
+            raise
         return records
 
     # -- receiving, in the reactor's thread
@@ -253,7 +283,7 @@ class Session:
                 status = _STATUS.get(error[0], ERROR)
                 self.records.erred(task_id, status, tuple(error))
         elif number == schema.LOCATED.number:
-            self._questions.answered(fields["request"], fields["sources"])
+            self._questions.answered(fields["request"], (fields["sources"], fields["aliases"]))
         elif number == schema.ANSWER.number:
             error = fields["error"]
             result = RefusedError(error) if error else fields["result"]
@@ -271,5 +301,51 @@ class Session:
         """One of the scheduler's views; in the reactor's thread."""
         return await self._questions.ask(schema.QUERY, what, arguments)
 
-    async def _locate(self, ids: list[TaskId]) -> list[tuple[str, list[TaskId]]]:
-        return cast("list[tuple[str, list[TaskId]]]", await self._questions.ask(schema.LOCATE, ids))
+    async def ask(
+        self,
+        what: str,
+        name: str = "",
+        parcel: Calls | None = None,
+        number: int = 0,
+        timeout: float | None = 0.0,
+    ) -> Any:
+        """Have something done by name (`core.requests`); in the reactor's thread.
+
+        Args:
+            what: the operation.
+            name: of what it is about.
+            parcel: a value that goes along.
+            number: whatever the operation takes.
+            timeout: seconds that the scheduler may wait with its answer; None for ever.
+
+        Raises:
+            RefusedError: the scheduler says why it cannot be.
+            ConnectionClosedError: it went away, or did not answer.
+        """
+        blob, ids = (parcel.blobs[0], parcel.deps[0]) if parcel is not None else (b"", [])
+        wait_s = -1.0 if timeout is None else float(timeout)
+        within_s = None if timeout is None else timeout + ANSWER_S
+        return await self._questions.ask(
+            schema.ASK, what, name, blob, list(ids), number, wait_s, within_s=within_s
+        )
+
+    async def explain(self, record: Record) -> Explanation:
+        """What the scheduler knows of a task; in the reactor's thread."""
+        return Explanation(await self.query("explain", [record.id, record.key]))
+
+    def explain_blocking(self, record: Record) -> Explanation:
+        """`explain` from a user's thread."""
+        wait: Any = blockingCallFromThread  # whose types know no coroutines
+        answer = wait(self.reactor, defer.ensureDeferred, self.explain(record))
+        assert isinstance(answer, Explanation)
+        return answer
+
+    def adopt(self, ids: Sequence[TaskId], keys: Sequence[str]) -> list[Record]:
+        """Records of futures that the scheduler has made for this client."""
+        records = [Record(task_id, key) for task_id, key in zip(ids, keys)]
+        for record in records:
+            self.records.add(record)
+        return records
+
+    async def _locate(self, ids: list[TaskId]) -> Located:
+        return cast("Located", await self._questions.ask(schema.LOCATE, ids))

@@ -98,6 +98,14 @@ class Submitter:
             keys.append(f"{name}-{content.hexdigest()}")
         return keys
 
+    def wrap(self, what: str, value: Any) -> Calls:
+        """A value as a call with it for an argument, so that futures in it are found.
+
+        Raises:
+            UsageProblem: it is too large.
+        """
+        return self._calls.pickle(what, [((value,), {})])
+
     def submit_graph(self, graph: PickledGraph, options: WireOptions) -> list[Record]:
         """Submit a whole graph; records of its outputs, in their order."""
         first = self.take_ids(len(graph.calls))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from twisted_dist.aliases import TaskId
@@ -23,11 +24,11 @@ from twisted_dist.core.task import (
     WORKER_LOST,
     SchedulerFunction,
     SchedulerTask,
-    TaskGroup,
 )
 from twisted_dist.core.transitions import (
     activate,
     answered,
+    enqueue_at,
     fail,
     lose_result,
     make_ready,
@@ -52,7 +53,7 @@ class Answers:
     ) -> SchedulerTask | None:
         """The task, if this worker's answer about this attempt still counts."""
         if worker.dropped:
-            answered(self._state, worker, task_id, attempt)
+            answered(worker, task_id, attempt)
         task = self._state.tasks.get(task_id)
         if task is None or task.processing_on is not worker or task.attempt != attempt:
             return None
@@ -77,7 +78,7 @@ class Answers:
         ):
             task = self._current(worker, task_id, attempt)
             if task is None:
-                self._surplus(worker, task_id)
+                self._surplus(worker, task_id, attempt)
                 continue
             function = task.group.function
             assert function is not None
@@ -90,13 +91,11 @@ class Answers:
             function.learn(seconds / n / 1e6, size / n)
         self._end(worker)
 
-    def _surplus(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+    def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         """A result nobody expects from this worker: it must not keep it."""
         task = self._state.tasks.get(task_id)
         if task is None or task.who_has is None or worker not in task.who_has:
-            self._state.outbox.release(
-                worker, task or SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
-            )
+            self._state.outbox.release_attempt(worker, task_id, attempt)
 
     def tasks_erred(self, fact: s.TasksErred) -> None:
         """Tasks raised: their retries are counted, then they fail."""
@@ -149,15 +148,16 @@ class Answers:
 
     def _queue_for_others(self, task: SchedulerTask) -> None:
         """Into the queue, not to the worker whose data it would rather use."""
-        task.state = QUEUED
         demand = task.group.demand
+        if any(dep.state is not MEMORY for dep in task.deps) or (demand and not demand.able):
+            self.requeue(task)
+            return
+        task.state = QUEUED
         if demand is None:
             self._state.ready.push(task)
-        elif demand.able:
+        else:
             demand.ready.push(task)
             self._state.fresh[demand] = None
-        else:
-            self.requeue(task)
 
     def inputs_missing(self, fact: s.InputsMissing) -> None:
         """Believe the worker: who did not give an input does not hold it."""
@@ -174,16 +174,33 @@ class Answers:
         for task in tasks:
             unassign(state, task)
             task.state = WAITING
+        silent: dict[SchedulerTask, SchedulerWorker] = {}
         for dep_id, address in zip(fact.missing, fact.addresses):
             dep = state.tasks.get(dep_id)
             holder = state.by_address.get(address)
-            if dep is not None and holder is not None:
+            worker.fetching.pop(dep_id, None)
+            if dep is None or holder is None:
+                continue
+            if fact.silent:  # its lease says whether it lives; it may hold this all the same
+                silent[dep] = holder
+            else:
                 state.outbox.release(holder, dep)
                 lose_result(state, dep, holder)
         for task in tasks:
             if task.state is WAITING:
-                self.requeue(task)
+                where = [silent[dep] for dep in task.deps if dep in silent]
+                self._queue_at(task, where[0] if where else None)
         self._end(worker)
+
+    def _queue_at(self, task: SchedulerTask, holder: SchedulerWorker | None) -> None:
+        """As `requeue`, but where an input is that could not be brought elsewhere."""
+        demand = task.group.demand
+        may = demand is None or (holder in demand.able and not demand.resources)
+        if holder is None or not may or any(dep.state is not MEMORY for dep in task.deps):
+            self.requeue(task)
+        else:
+            task.state = QUEUED
+            enqueue_at(self._state, holder, task)
 
     def replicas_added(self, fact: s.ReplicasAdded) -> None:
         """A worker copied results from others, and gives them from now on too."""
@@ -192,10 +209,11 @@ class Answers:
             return
         for task_id in fact.ids:
             task = self._state.tasks.get(task_id)
-            if task is not None and task.state is MEMORY:
+            attempt = worker.fetching.pop(task_id, None)
+            if task is not None and task.state is MEMORY and task.attempt == attempt:
                 add_holder(task, worker)
-            else:
-                self._surplus(worker, task_id)
+            else:  # nobody's any more, or of an attempt whose result was lost since
+                self._surplus(worker, task_id, 0)
 
     def tasks_seceded(self, fact: s.TasksSeceded) -> None:
         """Running tasks began to wait for others, or go on: their threads are free or not."""
@@ -212,6 +230,7 @@ class Answers:
             else:
                 del worker.seceded[task]
                 worker.occupancy += worker.processing[task]
+                self._state.unbalanced = True
         self._state.touch(worker)
 
     def _current_one(
@@ -230,10 +249,18 @@ class Answers:
             told = f"{_who(task, worker)}: the worker was lost: {reason}"
             self.try_again(task, LOST_BUDGET, ALLOWED_FAILURES, (WORKER_LOST, b"", told))
 
-    def timed_out(self, task: SchedulerTask) -> None:
+    def watch_limits(self) -> None:
+        """Have attempts end that were just begun and may only take so long."""
+        limited, self._state.limited = self._state.limited, []
+        for task in limited:
+            instant = self._state.now + task.group.options.timeout_s
+            self._state.alarms.at(instant, partial(self._time_out, task, task.attempt))
+
+    def _time_out(self, task: SchedulerTask, attempt: int) -> None:
         """An attempt takes longer than it may; what still runs of it is ignored."""
         worker = task.processing_on
-        assert worker is not None
+        if worker is None or task.attempt != attempt:
+            return
         self._state.story.note(self._state.now, "timed out", [task.id], worker.label)
         options = task.group.options
         told = f"{_who(task, worker)}: not done within timeout={options.timeout_s:g} s"

@@ -88,9 +88,8 @@ class Demand:
         more = len(there) - len(offers)
         if more:
             offers.append(f"{more} more")
-        return (
-            f"it asks for {self}, and no worker here can give that "
-            f"({'; '.join(offers)}); wait_for_worker=True waits for one that can"
+        return f"it asks for {self}, and no worker here can give that ({'; '.join(offers)}); " + (
+            "it waits for one" if self.waits else "wait_for_worker=True waits for one"
         )
 
 

@@ -47,10 +47,11 @@ class SendTasks:
 
 @frozen
 class ReleaseData:
-    """Tell *worker* to forget these results."""
+    """Tell *worker* to forget these results, of these attempts or earlier ones."""
 
     worker: PeerId
     ids: list[TaskId]
+    attempts: list[int]
 
 
 @frozen
@@ -84,11 +85,42 @@ class ReportErred:
 
 @frozen
 class ReportLocations:
-    """Answer `LocationsAsked`: who holds what; ids that failed are left out."""
+    """Answer `LocationsAsked`: who holds what; ids that failed are left out.
+
+    Attributes:
+        sources: the ids under which workers hold the values.
+        aliases: ``[own id of the client, id at the workers]`` where those differ.
+    """
 
     client: PeerId
     request: int
     sources: list[tuple[Address, list[TaskId]]]
+    aliases: list[list[TaskId]]
+
+
+@frozen
+class Reply:
+    """Answer an `Asked`: *error* is empty, or says what is wrong."""
+
+    client: PeerId
+    request: int
+    error: str
+    result: object
+
+
+@frozen
+class CopyData:
+    """Tell *worker* to fetch copies of results and keep them."""
+
+    worker: PeerId
+    sources: list[tuple[Address, list[TaskId]]]
+
+
+@frozen
+class RestartWorker:
+    """Tell *worker* to start anew: what runs there is ended, what it holds forgotten."""
+
+    worker: PeerId
 
 
 @frozen
@@ -107,5 +139,8 @@ Instruction = (
     | ReportFinished
     | ReportErred
     | ReportLocations
+    | Reply
+    | CopyData
+    | RestartWorker
     | EndWorker
 )

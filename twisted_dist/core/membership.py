@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
+from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import NO_WORKER, QUEUED, WAITING
 from twisted_dist.core.transitions import lose_result, make_ready, unassign, unwant
@@ -13,9 +15,17 @@ from twisted_dist.core.transitions import lose_result, make_ready, unassign, unw
 class Membership:
     """Handles the stimuli about members themselves."""
 
-    def __init__(self, state: SchedulerState, answers: Answers) -> None:
+    def __init__(
+        self,
+        state: SchedulerState,
+        answers: Answers,
+        replicas: Replicas,
+        coordination: Coordination,
+    ) -> None:
         self._state = state
         self._answers = answers
+        self._replicas = replicas
+        self._coordination = coordination
 
     # -- workers
 
@@ -38,6 +48,7 @@ class Membership:
         for demand in state.demands.values():
             state.choose(demand)
         self._make_runnable()
+        self._replicas.worker_joined()
 
     def _make_runnable(self) -> None:
         for task in [t for t in self._state.unrunnable if t.group.demand and t.group.demand.able]:
@@ -86,6 +97,7 @@ class Membership:
             task.state = WAITING
         for task in list(worker.has_what):
             lose_result(state, task, worker)
+        self._replicas.worker_lost(worker)
         for task in processing:
             self._answers.worker_lost(task, worker, reason)
         for task in [t for t in worker.backlog if t.state is QUEUED]:
@@ -105,5 +117,7 @@ class Membership:
             return
         for key in [k for k in self._state.lookups if k[0] is client]:
             del self._state.lookups[key]
+        self._replicas.client_lost(client)
+        self._coordination.client_lost(client)
         for task in list(client.wants_what):
             unwant(self._state, client, task)

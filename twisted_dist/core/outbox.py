@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.instructions import (
+    CopyData,
     DropTasks,
     EndWorker,
     Instruction,
     ReleaseData,
+    Reply,
     ReportErred,
     ReportFinished,
     ReportLocations,
+    RestartWorker,
     Run,
     SendFunction,
     SendTasks,
@@ -23,7 +26,8 @@ class Outbox:
     """Instructions under way, gathered per peer; `take` empties it.
 
     Order within a peer is kept where it matters: releases and drops, then functions,
-    then tasks; what was assigned to a worker stays in the order it was assigned.
+    then tasks and copies; replies before reports. What was assigned to a worker stays in
+    the order it was assigned.
     """
 
     def __init__(self) -> None:
@@ -34,6 +38,8 @@ class Outbox:
         self._release: dict[SchedulerWorker, ReleaseData] = {}
         self._drop: dict[SchedulerWorker, DropTasks] = {}
         self._functions: list[SendFunction] = []
+        self._copies: dict[SchedulerWorker, dict[Address, list[TaskId]]] = {}
+        self._replies: list[Reply] = []
         self._other: list[Instruction] = []
         #: {task: its inputs by position}, where two positions are one task, by way of a shared
         #: key; `SchedulerTask.deps` has each once
@@ -51,6 +57,8 @@ class Outbox:
             *self._release.values(),
             *self._functions,
             *self._tasks.values(),
+            *(CopyData(each.id, list(places.items())) for each, places in self._copies.items()),
+            *self._replies,  # before what is reported of the futures that one hands out
             *self._finished.values(),
             *self._erred.values(),
             *self._other,
@@ -61,12 +69,14 @@ class Outbox:
             self._release.clear()
             self._drop.clear()
             self._functions.clear()
+            self._copies.clear()
+            self._replies.clear()
             self._other.clear()
         return out
 
     def forget_worker(self, worker: SchedulerWorker) -> None:
         """Say nothing more to a worker that has just been lost."""
-        for table in (self._tasks, self._sources, self._release, self._drop):
+        for table in (self._tasks, self._sources, self._release, self._drop, self._copies):
             table.pop(worker, None)
         self._functions = [each for each in self._functions if each.worker != worker.id]
 
@@ -102,11 +112,15 @@ class Outbox:
     ) -> None:
         """Answer a client's `LocationsAsked`: one holder each, spread over them."""
         sources: dict[Address, list[TaskId]] = {}
+        aliases = []
         for asked, task in tasks.items():
+            if asked != task.id:
+                aliases.append([asked, task.id])
+        for task in dict.fromkeys(tasks.values()):
             if task.who_has:
                 holder = next(iter(task.who_has))
-                sources.setdefault(holder.address, []).append(asked)
-        self._other.append(ReportLocations(client.id, request, list(sources.items())))
+                sources.setdefault(holder.address, []).append(task.id)
+        self._other.append(ReportLocations(client.id, request, list(sources.items()), aliases))
 
     def send(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Give *worker* a task: into the run it continues, or a new one."""
@@ -148,13 +162,33 @@ class Outbox:
                     if len(holders) > 1:
                         choice = list(holders)[task.id % len(holders)]
                     places[dep.id] = choice.address
+                    # the first: what is under way already is not fetched again
+                    worker.fetching.setdefault(dep.id, dep.attempt)
+
+    def reply(self, client: SchedulerClient, request: int, result: object, error: str = "") -> None:
+        """Answer what a client asked."""
+        self._replies.append(Reply(client.id, request, error, result))
+
+    def copy(self, worker: SchedulerWorker, task: SchedulerTask, holder: SchedulerWorker) -> None:
+        """Have *worker* fetch a result from *holder*."""
+        worker.fetching.setdefault(task.id, task.attempt)
+        self._copies.setdefault(worker, {}).setdefault(holder.address, []).append(task.id)
+
+    def restart_worker(self, worker: SchedulerWorker) -> None:
+        """Have a worker start anew."""
+        self._other.append(RestartWorker(worker.id))
 
     def release(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Let *worker* forget a result."""
+        self.release_attempt(worker, task.id, task.attempt)
+
+    def release_attempt(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
+        """Let *worker* forget a result, unless it is a later attempt's; copies are of attempt 0."""
         message = self._release.get(worker)
         if message is None:
-            message = self._release[worker] = ReleaseData(worker.id, [])
-        message.ids.append(task.id)
+            message = self._release[worker] = ReleaseData(worker.id, [], [])
+        message.ids.append(task_id)
+        message.attempts.append(attempt)
 
     def drop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Ask *worker* not to run a task."""

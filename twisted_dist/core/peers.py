@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from twisted_dist.aliases import Address, Digest, PeerId, TaskId
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.task import SchedulerTask
+
+if TYPE_CHECKING:
+    from twisted_dist.core.coordination.waiting import Waiter
 
 
 class SchedulerWorker:
@@ -19,6 +23,7 @@ class SchedulerWorker:
         "backlog",
         "demands",
         "dropped",
+        "fetching",
         "free",
         "has_what",
         "host",
@@ -65,6 +70,8 @@ class SchedulerWorker:
         #: {task id: attempt, resources} given up here, of which no answer has come: they may
         #: still be running
         self.dropped: dict[TaskId, tuple[int, tuple[tuple[str, int], ...]]] = {}
+        #: {id of what it was told to fetch: of which attempt it was then}, until it says so
+        self.fetching: dict[TaskId, int] = {}
         #: inverse of SchedulerTask.who_has
         self.has_what: dict[SchedulerTask, None] = {}
         #: bytes of `has_what`
@@ -99,7 +106,19 @@ class SchedulerWorker:
 class SchedulerClient:
     """A registered client as the scheduler sees it, or whoever else holds futures."""
 
-    __slots__ = ("aliases", "alone", "id", "inlined", "lent", "name", "names", "wants_what")
+    __slots__ = (
+        "aliases",
+        "alone",
+        "id",
+        "inlined",
+        "leases",
+        "lent",
+        "name",
+        "names",
+        "renewed_at",
+        "waiters",
+        "wants_what",
+    )
 
     def __init__(self, client: PeerId, name: str) -> None:
         #: 0 for a holder that is told nothing: a published dataset, for instance
@@ -117,3 +136,8 @@ class SchedulerClient:
         self.inlined = 0
         #: how many ids the scheduler has made for it, for futures handed to it
         self.lent = 0
+        #: {token of a lease that it holds: name of the semaphore}, and when it said so last
+        self.leases: dict[int, str] = {}
+        self.renewed_at = 0.0
+        #: its requests that are not answered yet
+        self.waiters: dict[Waiter, None] = {}

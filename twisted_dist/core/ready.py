@@ -39,6 +39,9 @@ class ReadyQueue:
         """Entries, of which some may be stale; a lane counts once."""
         return len(self._heap)
 
+    def __contains__(self, task: SchedulerTask) -> bool:
+        return any(each is task for each in self)
+
     def push(self, task: SchedulerTask) -> None:
         """Add a QUEUED task."""
         heapq.heappush(self._heap, (task.order, next(self._ticket), task))

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
+from twisted_dist.aliases import PeerId, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.assignment import assign_queued
 from twisted_dist.core.balance import balance
+from twisted_dist.core.coordination.desk import Coordination
+from twisted_dist.core.datasets import Datasets
 from twisted_dist.core.futures import Futures
 from twisted_dist.core.instructions import Instruction, SendTasks
 from twisted_dist.core.membership import Membership
+from twisted_dist.core.parcels import Parcels
+from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.replicas import Replicas
+from twisted_dist.core.requests import Requests
+from twisted_dist.core.restart import Restarts
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
-from twisted_dist.core.task import PROCESSING
+from twisted_dist.core.task import SchedulerTask
 
 #: seconds without a heartbeat until a worker is given up
 LEASE_S: Final = 60.0
+
+#: told of a worker, and of tasks whose copies it has or could not get
+Settle: TypeAlias = Callable[[SchedulerWorker, list[SchedulerTask]], None]
 
 
 class SchedulerCore:
@@ -26,15 +36,27 @@ class SchedulerCore:
 
     `handle` never raises on any stimulus that `wire` lets through: what refers to unknown
     peers or tasks is stale and is ignored.
+
+    Args:
+        lease_s: seconds without a heartbeat until a worker is given up.
+        first_token: fencing tokens are higher; to be more than an earlier life gave.
     """
 
-    def __init__(self, lease_s: float = LEASE_S) -> None:
+    def __init__(self, lease_s: float = LEASE_S, first_token: int = 0) -> None:
         self.state = state = SchedulerState()
         self.lease_s = lease_s
         self._answers = answers = Answers(state)
-        self._members = members = Membership(state, answers)
         self._submissions = submissions = Submissions(state)
         self._futures = futures = Futures(state)
+        self._replicas = replicas = Replicas(state, futures)
+        parcels = Parcels(state, futures, submissions)
+        datasets = Datasets(state, parcels)
+        coordination = Coordination(state, parcels, first_token)
+        self._members = members = Membership(state, answers, replicas, coordination)
+        restarts = Restarts(state, members, datasets, coordination)
+        requests = Requests(state)
+        for part in (replicas, datasets, coordination, restarts):
+            requests.add(part.operations())
         self._handlers: dict[type, Callable[[Any], None]] = {
             s.TasksFinished: answers.tasks_finished,
             s.TasksSubmitted: submissions.tasks_submitted,
@@ -44,18 +66,35 @@ class SchedulerCore:
             s.TasksReturned: answers.tasks_returned,
             s.TasksKilled: answers.tasks_killed,
             s.TasksSeceded: answers.tasks_seceded,
-            s.InputsMissing: answers.inputs_missing,
-            s.ReplicasAdded: answers.replicas_added,
+            s.InputsMissing: self._inputs_missing,
+            s.ReplicasAdded: self._replicas_added,
             s.DataScattered: submissions.data_scattered,
+            s.DataPut: submissions.data_put,
             s.CancelRequested: futures.cancel_requested,
             s.RunawaysNamed: futures.runaways_named,
             s.LocationsAsked: futures.locations_asked,
+            s.Asked: requests.asked,
             s.Heartbeat: members.heartbeat,
             s.WorkerJoined: members.worker_joined,
             s.WorkerLost: members.worker_lost,
             s.ClientJoined: members.client_joined,
             s.ClientLost: members.client_lost,
         }
+
+    def _inputs_missing(self, fact: s.InputsMissing) -> None:
+        self._answers.inputs_missing(fact)
+        self._settle(fact.worker, fact.missing, self._replicas.failed)
+
+    def _replicas_added(self, fact: s.ReplicasAdded) -> None:
+        self._answers.replicas_added(fact)
+        self._settle(fact.worker, fact.ids, self._replicas.arrived)
+
+    def _settle(self, worker_id: PeerId, ids: Sequence[TaskId], how: Settle) -> None:
+        """Tell of copies that a worker was to fetch."""
+        worker = self.state.workers.get(worker_id)
+        if worker is not None and self.state.copying:
+            known = map(self.state.tasks.get, ids)
+            how(worker, [task for task in known if task is not None])
 
     def handle(self, stimulus: s.Stimulus, now: float) -> list[Instruction]:
         """Take a fact in; give back what is to be done about it, in order."""
@@ -72,8 +111,9 @@ class SchedulerCore:
         times = []
         if state.heard:
             times.append(next(iter(state.heard)).last_seen + self.lease_s)
-        if state.limits:
-            times.append(state.limits[0][0])
+        alarm = state.alarms.next()
+        if alarm is not None:
+            times.append(alarm)
         if state.unrunnable and state.workers:
             times.append(next(iter(state.unrunnable.values())) + self.lease_s)
         if state.balance_at is not None:
@@ -90,10 +130,7 @@ class SchedulerCore:
             reason = f"no heartbeat for {self.lease_s:g} s"
             state.outbox.end_worker(worker, reason)
             self._members.lose(worker, reason)
-        while state.limits and state.limits[0][0] <= now:
-            _, _, task, attempt = heapq.heappop(state.limits)
-            if task.state is PROCESSING and task.attempt == attempt:
-                self._answers.timed_out(task)
+        state.alarms.ring(now)
         self._submissions.give_up_unrunnable(self.lease_s)
         return self._decide()
 
@@ -102,6 +139,10 @@ class SchedulerCore:
         state = self.state
         assign_queued(state)
         balance(state)
+        if state.limited:
+            self._answers.watch_limits()
+        if state.to_replicate:
+            self._replicas.maintain()
         if state.lookups:
             self._futures.answer_lookups()
         out = state.outbox.take()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 from twisted_dist.aliases import Digest, Key, PeerId, TaskId
+from twisted_dist.core.alarms import Alarms
 from twisted_dist.core.demand import Demand, demand_key
 from twisted_dist.core.options import Options
 from twisted_dist.core.outbox import Outbox
@@ -52,9 +51,15 @@ class SchedulerState:
         #: some worker may have more than it can begin; when `core.balance` looks next
         self.unbalanced = False
         self.balance_at: float | None = None
-        #: heap of (instant, number, task, attempt) for attempts with a time limit
-        self.limits: list[tuple[float, int, SchedulerTask, int]] = []
-        self.tickets = count()
+        #: tasks that were just given to workers, and have a time limit
+        self.limited: list[SchedulerTask] = []
+        #: attempts with a time limit, requests that wait so long, leases
+        self.alarms = Alarms()
+        #: {task: copies that are kept up}, and those of which something has changed
+        self.replicated: dict[SchedulerTask, int] = {}
+        self.to_replicate: dict[SchedulerTask, None] = {}
+        #: {task: workers that were told to fetch a copy}
+        self.copying: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         self.submitted = 0

@@ -135,6 +135,30 @@ class LocationsAsked:
 
 
 @frozen
+class Asked:
+    """A client wants something done by name, and an answer.
+
+    Attributes:
+        request: the client's number of it.
+        what: which operation (`core.requests`).
+        name: of the dataset, lock, queue, …
+        blob: a pickled value, opaque, with futures in it as positions.
+        ids: those futures.
+        number: a limit, a count or a fencing token.
+        timeout_s: how long to wait for what is not there yet; below 0 for ever.
+    """
+
+    client: PeerId
+    request: int
+    what: str
+    name: str
+    blob: bytes
+    ids: Sequence[TaskId]
+    number: int
+    timeout_s: float
+
+
+@frozen
 class TasksFinished:
     """Results exist at *worker*; ``values[i]`` is bytes when it rode inline, else None."""
 
@@ -178,13 +202,14 @@ class TasksKilled:
 
 @frozen
 class InputsMissing:
-    """The worker cannot run *ids* because nobody could give it *missing*."""
+    """The worker cannot run *ids*: *addresses* lack *missing*, or (*silent*) did not answer."""
 
     worker: PeerId
     ids: Sequence[TaskId]
     attempts: Sequence[int]
     missing: Sequence[TaskId]
     addresses: Sequence[Address]
+    silent: bool = False
 
 
 @frozen
@@ -205,8 +230,17 @@ class ReplicasAdded:
     ids: Sequence[TaskId]
 
 
+@frozen
+class DataPut:
+    """A client has stored values at the worker; it tells of them itself, unless it goes before."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+
+
 Stimulus = (
-    WorkerJoined
+    DataPut
+    | WorkerJoined
     | WorkerLost
     | Heartbeat
     | ClientJoined
@@ -218,6 +252,7 @@ Stimulus = (
     | RunawaysNamed
     | CancelRequested
     | LocationsAsked
+    | Asked
     | TasksFinished
     | TasksErred
     | TasksReturned

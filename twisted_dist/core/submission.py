@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
+from typing import Final
 
 from twisted_dist.aliases import Key, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.holders import add_holder, add_want
-from twisted_dist.core.peers import SchedulerClient
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     DEPENDENCY_LOST,
@@ -28,6 +30,9 @@ from twisted_dist.core.transitions import (
     release_if_unneeded,
     remember,
 )
+
+#: seconds until data on a worker that its client does not tell of is nobody's
+CLAIM_S: Final = 60.0
 
 
 class Submissions:
@@ -89,8 +94,13 @@ class Submissions:
         return groups
 
     def _refuse(self, client: SchedulerClient, fact: s.TasksSubmitted, kind: str, why: str) -> None:
+        """Have tasks fail at once. They stay on the books: others may need them."""
+        group = TaskGroup(None, fact.first, self._state.submitted)
         for offset in fact.wanted or range(len(fact.calls)):
-            self._state.outbox.erred(client, fact.first + offset, kind, b"", why)
+            task_id = fact.first + offset
+            task = self._state.tasks[task_id] = SchedulerTask(task_id, group, b"")
+            add_want(task, client)
+            fail(self._state, task, (kind, b"", why))
 
     def _submit_roots(
         self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
@@ -210,6 +220,27 @@ class Submissions:
                 fail(state, task, (UNMET, b"", text))
 
     # -- data
+
+    def data_put(self, fact: s.DataPut) -> None:
+        """A worker has data that its client tells of soon, or never."""
+        state = self._state
+        worker = state.workers.get(fact.worker)
+        if worker is None:
+            return
+        for task_id in fact.ids:
+            task = state.tasks.get(task_id)
+            if task is None:
+                state.alarms.at(state.now + CLAIM_S, partial(self._unclaimed, worker, task_id))
+            elif task.group.function is None and task.state is MEMORY:
+                add_holder(task, worker)
+            else:
+                state.outbox.release(worker, task)
+
+    def _unclaimed(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+        state = self._state
+        if task_id not in state.tasks and state.workers.get(worker.id) is worker:
+            nobodys = SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
+            state.outbox.release(worker, nobodys)
 
     def data_scattered(self, fact: s.DataScattered) -> None:
         """A client has put values on a worker."""

@@ -19,9 +19,9 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
 from typing import Final
 
+from twisted_dist.aliases import TaskId
 from twisted_dist.core.holders import add_holder, drop_holder, drop_want
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.policy import placement
@@ -131,8 +131,7 @@ def assign(
     if group.demand is not None:
         _take_resources(worker, group.options.resources, 1)
     if group.options.timeout_s:
-        limit = state.now + group.options.timeout_s
-        heapq.heappush(state.limits, (limit, next(state.tickets), task, task.attempt))
+        state.limited.append(task)
     state.outbox.send(worker, task)
 
 
@@ -164,16 +163,17 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
 def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
     """Take a PROCESSING task from its worker, which may be running it until it answers."""
     worker = unassign(state, task)
+    answered(worker, task.id, task.attempt)  # of two attempts there, only one answers
     resources = task.group.options.resources
     _take_resources(worker, resources, 1)
     worker.dropped[task.id] = (task.attempt, resources)
     state.outbox.drop(worker, task)
     state.unbalanced = True
-    state.note_room(worker)
+    state.touch(worker)
 
 
-def answered(state: SchedulerState, worker: SchedulerWorker, task_id: int, attempt: int) -> None:
-    """The worker has answered for an attempt: what it held of a dropped one is free."""
+def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
+    """Nothing more is heard of a dropped attempt: what it held is free."""
     dropped = worker.dropped.get(task_id)
     if dropped is not None and dropped[0] <= attempt:
         del worker.dropped[task_id]
@@ -186,6 +186,8 @@ def remember(
     """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
     task.state = MEMORY
     add_holder(task, worker)
+    if task in state.replicated:
+        state.to_replicate[task] = None
     if task.wanted_by:
         for client in task.wanted_by:
             report_memory(state, client, task, value)
@@ -311,6 +313,7 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
             if each.key and state.keys.get(each.key) is each:
                 del state.keys[each.key]
             state.outbox.rows.pop(each, None)
+            state.replicated.pop(each, None)
             demand = each.group.demand
             if demand is not None:
                 demand.tasks -= 1
@@ -329,6 +332,8 @@ def drop_result(state: SchedulerState, task: SchedulerTask) -> None:
         drop_holder(task, worker)
         state.outbox.release(worker, task)
     task.state = RELEASED
+    if state.copying.pop(task, None):
+        state.to_replicate[task] = None
 
 
 def unwant(state: SchedulerState, client: SchedulerClient, task: SchedulerTask) -> None:
@@ -343,6 +348,8 @@ def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWor
     if holders is None or worker not in holders:
         return
     drop_holder(task, worker)
+    if task in state.replicated:
+        state.to_replicate[task] = None
     if task.who_has:
         return
     task.state = RELEASED

@@ -20,17 +20,21 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from itertools import count
+from queue import Empty, SimpleQueue
 from typing import Any, Final, NoReturn
 
+from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
+from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
-from twisted_dist.execution.slots import SlotPool
+from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 
 # nanny → child
-FUNCTION, RUN, DROP, STOP = 1, 2, 3, 4
+FUNCTION, RUN, DROP, STOP, PASS = 1, 2, 3, 4, 5
 # child → nanny
-READY, FINISHED, ERRED, DROPPED = 10, 11, 12, 13
+READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED = 10, 11, 12, 13, 14, 15
 
 #: one slot's entry in the status page: id + 1 of the running task (0: idle), its attempt
 STATUS: Final = struct.Struct("<QQ")
@@ -43,6 +47,13 @@ TICK_S: Final = 0.005
 #: could give other slots work, else when results and withdrawals should not wait longer
 READ_SOON_S: Final = 0.0003
 READ_LATE_S: Final = 0.005
+#: seconds that a task waits for its nanny to let it submit tasks
+PASS_S: Final = 60.0
+
+
+def status_bytes(nthreads: int) -> int:
+    """Of the status page: tasks that wait for others have a slot each as well."""
+    return (nthreads + MOST_WAITING) * STATUS.size
 
 
 def _die_with_parent(parent_pid: int) -> None:
@@ -82,16 +93,20 @@ class Child:
             FUNCTION: self._runner.add_function,
             RUN: self._run,
             DROP: self._drop,
+            PASS: self._take_pass,
         }
-        self._pool = SlotPool(
-            nthreads,
-            self._runner,
-            self._deliver,
-            self._note,
-            self._lead,
-            self._channel.has_more,
-            _end_on_error,
+        #: {request: where its answer goes}
+        self._passes: dict[int, SimpleQueue[list[Any]]] = {}
+        self._requests = count(1)
+        hooks = Hooks(
+            on_start=self._note,
+            on_wait=self._tell_waiting,
+            ask_pass=self._ask_pass,
+            lead=self._lead,
+            more=self._channel.has_more,
+            on_error=_end_on_error,
         )
+        self._pool = SlotPool(nthreads, self._runner, self._deliver, hooks)
 
     def _note(self, slot: int, task_id: int, attempt: int) -> None:
         STATUS.pack_into(self._status, slot * STATUS.size, task_id + 1, attempt)
@@ -146,6 +161,30 @@ class Child:
                 self._first = specs.pop(0)
                 self._pool.keep(self._first)
             self._pool.put(specs)
+
+    def _tell_waiting(self, task_id: int, attempt: int, waits: bool) -> None:
+        self._send([WAITING, [task_id], [attempt], waits])
+
+    def _ask_pass(self, task: RunningTask) -> Pass:
+        """In a task's thread: ask the nanny, and wait; another thread reads the answer."""
+        request = next(self._requests)
+        answer: SimpleQueue[list[Any]] = SimpleQueue()
+        self._passes[request] = answer
+        self._send([PASS_WANTED, request, task.task_id, task.attempt])
+        try:
+            scheduler, access, ticket, error = answer.get(timeout=PASS_S)
+        except Empty:
+            raise ConnectionClosedError(f"no pass for this task within {PASS_S:g} s") from None
+        finally:
+            del self._passes[request]
+        if error:
+            raise RefusedError(error)
+        return Pass(scheduler, access, ticket)
+
+    def _take_pass(self, request: int, *answer: Any) -> None:
+        waiting = self._passes.get(request)
+        if waiting is not None:
+            waiting.put(list(answer))
 
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])
@@ -205,6 +244,6 @@ def main(argv: list[str]) -> None:
     for fd in (socket_fd, status_fd):
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=socket_fd)
-    status = mmap.mmap(status_fd, nthreads * STATUS.size)
+    status = mmap.mmap(status_fd, status_bytes(nthreads))
     gc.freeze()  # what is imported by now is not looked at again; user code sets the rest
     Child(sock, status, nthreads).watch()

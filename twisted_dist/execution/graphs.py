@@ -1,8 +1,8 @@
-"""What runs a graph's task where the call alone does not say it."""
+"""What is in the pickled call of a graph's task, and what runs it where the call is not all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted_dist.execution.payloads import resolve_future
@@ -21,35 +21,30 @@ class Ref:
 
 
 class Nested:
-    """A call among a task's arguments, made just before the task's own."""
+    """A call among a task's arguments: where the task runs, it is made and its result is there.
+
+    It is made while the arguments are unpickled, after those within it and before the task's
+    own, so that no list need be searched for it.
+    """
 
     __slots__ = ("args", "function")
 
-    def __init__(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
+    def __init__(self, function: Callable[..., Any], args: Iterable[Any]) -> None:
         self.function = function
-        self.args = args
+        self.args = tuple(args)
 
     def __reduce__(self) -> Any:
-        return Nested, (self.function, self.args)
+        return self.function, self.args
 
 
-def evaluate(argument: Any) -> Any:
-    """An argument with the calls in it made; lists are looked into."""
-    if isinstance(argument, Nested):
-        return argument.function(*map(evaluate, argument.args))
-    if type(argument) is list:
-        return [evaluate(each) for each in argument]
-    return argument
-
-
-def run_nested(function: Callable[..., Any], *args: Any) -> Any:
-    """Call *function* with evaluated arguments."""
-    return function(*map(evaluate, args))
+def call_given(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function that came with the arguments, because no other task uses it."""
+    return function(*args, **kwargs)
 
 
 def as_it_is(value: Any) -> Any:
     """A value of a graph that is no call."""
-    return evaluate(value)
+    return value
 
 
 def run_node(node: Any, keys: Sequence[Any], *values: Any) -> Any:

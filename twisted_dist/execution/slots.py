@@ -14,22 +14,50 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Final
 
+from attrs import frozen
+
 from twisted_dist.aliases import TaskId
+from twisted_dist.errors import RefusedError
+from twisted_dist.execution.current import Pass, RunningTask, set_running
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 
 #: seconds after which a busy slot delivers what has gathered
 DELIVER_S: Final = 0.001
+#: tasks of one pool that may wait for others at a time, each with a thread of its own
+MOST_WAITING: Final = 1000
 _LOOK: Final = object()
+
+
+def _no_pass(task: RunningTask) -> Pass:
+    raise RefusedError("tasks cannot submit tasks here")
+
+
+@frozen
+class Hooks:
+    """What a pool's owner wants to know, and does for it.
+
+    Attributes:
+        on_start: told slot, task id and attempt when a task begins; task id -1 when it ended.
+        on_wait: told task id, attempt and whether it waits for other tasks from now on.
+        ask_pass: blocks for a pass for a running task.
+        lead: asked for a task by a slot that finds none, before it waits for one; may block.
+        more: whether `lead` would find one at once; outcomes gather while it does.
+        on_error: called when one of these, or *deliver*, has raised: a slot is lost then.
+    """
+
+    on_start: Callable[[int, TaskId, int], None] | None = None
+    on_wait: Callable[[TaskId, int, bool], None] = lambda task_id, attempt, waits: None
+    ask_pass: Callable[[RunningTask], Pass] = _no_pass
+    lead: Callable[[], TaskSpec | None] | None = None
+    more: Callable[[], bool] = lambda: False
+    on_error: Callable[[], object] | None = None
 
 
 class SlotPool:
     """*nthreads* slots; `put` tasks, get outcomes by *deliver* (called in a slot's thread).
 
-    Args:
-        on_start: told slot, task id and attempt when a task begins; task id -1 when it ended.
-        lead: asked for a task by a slot that finds none, before it waits for one; may block.
-        more: whether `lead` would find one at once; outcomes gather while it does.
-        on_error: called when one of these, or *deliver*, has raised: a slot is lost then.
+    While a task waits for others there is one slot more; afterwards the first that becomes
+    free ends.
     """
 
     def __init__(
@@ -37,17 +65,11 @@ class SlotPool:
         nthreads: int,
         runner: TaskRunner,
         deliver: Callable[[list[Outcome]], None],
-        on_start: Callable[[int, TaskId, int], None] | None = None,
-        lead: Callable[[], TaskSpec | None] | None = None,
-        more: Callable[[], bool] = lambda: False,
-        on_error: Callable[[], object] | None = None,
+        hooks: Hooks = Hooks(),
     ) -> None:
         self._runner = runner
         self._deliver = deliver
-        self._on_start = on_start
-        self._lead = lead
-        self._more = more
-        self._on_error = on_error
+        self._hooks = hooks
         #: tasks; `_LOOK` sends a slot to `lead` again, None ends it
         self._queue: SimpleQueue[TaskSpec | object | None] = SimpleQueue()
         #: slots that wait for the queue
@@ -58,14 +80,18 @@ class SlotPool:
         self._lock = threading.Lock()
         self._delivered_at = 0.0
         self._running: set[TaskId] = set()
-        self._threads = [
-            threading.Thread(target=self._work, args=(slot,), name=f"task-slot-{slot}", daemon=True)
-            for slot in range(nthreads)
-        ]
+        #: slots to end when they become free
+        self._surplus = 0
+        self._free_slots = list(range(nthreads + MOST_WAITING - 1, nthreads - 1, -1))
+        self._threads = {slot: self._thread(slot) for slot in range(nthreads)}
+
+    def _thread(self, slot: int) -> threading.Thread:
+        name = f"task-slot-{slot}"
+        return threading.Thread(target=self._work, args=(slot,), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the threads."""
-        for each in self._threads:
+        for each in list(self._threads.values()):
             each.start()
 
     @property
@@ -106,15 +132,49 @@ class SlotPool:
     def stop(self, patience_s: float = 1.0) -> None:
         """End idle threads; one that is inside a task is left behind, as a daemon."""
         self._waiting.clear()
-        for _ in self._threads:
+        threads = list(self._threads.values())
+        for _ in threads:
             self._queue.put(None)
-        for each in self._threads:
+        for each in threads:
             each.join(patience_s)
+
+    # -- tasks that wait for others
+
+    def _task_waits(self, task: RunningTask, waits: bool) -> None:
+        """In the task's thread: let another run in its place, or no longer."""
+        with self._lock:
+            if not waits:
+                self._surplus += 1
+            elif self._surplus:
+                self._surplus -= 1
+            elif self._free_slots:
+                slot = self._free_slots.pop()
+                self._threads[slot] = thread = self._thread(slot)
+                thread.start()
+            else:
+                raise RuntimeError(f"more than {MOST_WAITING} tasks of one worker wait for others")
+        if not waits:
+            self.look()  # an idle slot may be the one to end
+        self._hooks.on_wait(task.task_id, task.attempt, waits)
+        if waits:
+            self.flush()
+
+    def _is_surplus(self, slot: int) -> bool:
+        with self._lock:
+            if not self._surplus:
+                return False
+            self._surplus -= 1
+            del self._threads[slot]
+            self._free_slots.append(slot)
+            return True
+
+    # -- a slot's thread
 
     def _next(self, slot: int) -> TaskSpec | object | None:
         """The next task: asked for where the queue is empty, or waited for."""
-        if self._lead is not None and self._queue.empty():
-            spec = self._lead()
+        lead = self._hooks.lead
+        if lead is not None and self._queue.empty():
+            spec = lead()
             if spec is not None:
                 return spec
         self._idle.add(slot)
@@ -128,13 +188,13 @@ class SlotPool:
         try:
             self._work_on(slot)
         except BaseException:
-            if self._on_error is None:
+            if self._hooks.on_error is None:
                 raise
-            self._on_error()
+            self._hooks.on_error()
 
     def _work_on(self, slot: int) -> None:
-        waiting, on_start = self._waiting, self._on_start
-        while True:
+        waiting, on_start, more = self._waiting, self._hooks.on_start, self._hooks.more
+        while not (self._surplus and self._is_surplus(slot)):
             spec = self._next(slot)
             if spec is None:
                 return
@@ -143,14 +203,22 @@ class SlotPool:
             self._running.add(spec.task_id)
             if on_start is not None:
                 on_start(slot, spec.task_id, spec.attempt)
-            outcome = self._runner.run(spec)
+            outcome = self._run(spec)
             if on_start is not None:
                 on_start(slot, -1, 0)
             with self._lock:
                 self._outcomes.append(outcome)
             self._running.discard(spec.task_id)
             now = perf_counter()
-            if now - self._delivered_at > DELIVER_S or not (waiting or self._more()):
+            if now - self._delivered_at > DELIVER_S or not (waiting or more()):
                 self._delivered_at = now
                 self.flush()
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
+
+    def _run(self, spec: TaskSpec) -> Outcome:
+        task = RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)
+        set_running(task)
+        try:
+            return self._runner.run(spec)
+        finally:
+            set_running(None)

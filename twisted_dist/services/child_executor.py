@@ -22,6 +22,8 @@ from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
+from twisted_dist.execution.current import Pass
+from twisted_dist.services.executor import GetPass, no_pass
 from twisted_dist.wire.frames import FrameDecoder, frame
 from twisted_dist.wire.transports import SocketTransport, write_now
 
@@ -47,6 +49,7 @@ class ChildExecutor:
 
     def __init__(self, reactor: Any, nthreads: int) -> None:
         self.tell: Callable[[object], None] = lambda fact: None
+        self.get_pass: GetPass = no_pass
         self.restarts = 0
         self._reactor = reactor
         self._nthreads = nthreads
@@ -57,6 +60,8 @@ class ChildExecutor:
         self._restart: Any = None
         self._first: defer.Deferred[None] | None = None
         self._stopped: defer.Deferred[None] | None = None
+        #: the child is being ended so that another starts: that is no accident
+        self._renewing = False
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +76,7 @@ class ChildExecutor:
 
     def _launch(self) -> None:
         self._restart = None
+        self._renewing = False
         self._child = _ChildProcess(self._reactor, self._nthreads, self)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
@@ -117,6 +123,19 @@ class ChildExecutor:
         if self._child is not None and ids:
             self._child.send([child.DROP, list(ids)])
 
+    def restart(self) -> defer.Deferred[None]:
+        """Kill the child and start another; fires when that is ready."""
+        self._first = defer.Deferred()
+        self._waiting.clear()
+        self._renewing = True
+        if self._restart is not None:
+            self._restart.cancel()
+        if self._child is not None:
+            self._child.kill()
+        else:
+            self._launch()
+        return self._first
+
     def stop(self) -> defer.Deferred[None]:
         """End the child: politely, then by force; fires when it is gone."""
         if self._stopped is None:
@@ -147,12 +166,33 @@ class ChildExecutor:
             self.tell(m.ExecutionErred(*message[1:]))
         elif kind == child.DROPPED:
             self.tell(m.ExecutionReturned(message[1]))
+        elif kind == child.WAITING:
+            self.tell(m.ExecutionWaits(*message[1:]))
+        elif kind == child.PASS_WANTED:
+            self._get_pass(*message[1:])
+
+    def _get_pass(self, request: int, task_id: TaskId, attempt: int) -> None:
+        """Give the child a pass for a task of its, or say why not."""
+        asking = self._child
+
+        def answer(given: Pass) -> None:
+            if self._child is asking and asking is not None:
+                asking.send([child.PASS, request, *given, ""])
+
+        def refuse(failure: Failure) -> None:
+            if self._child is asking and asking is not None:
+                asking.send([child.PASS, request, "", "", b"", failure.getErrorMessage()])
+
+        self.get_pass(task_id, attempt).addCallbacks(answer, refuse)
 
     def child_ended(self, running: list[TaskId], how: str, lived_s: float) -> None:
         """The process is gone and reaped."""
         self._child = None
         if self._stopped is not None:
             self._stopped.callback(None)
+            return
+        if self._renewing:
+            self._launch()
             return
         self.log.warn("{how}", how=how)
         self.restarts += 1
@@ -175,8 +215,8 @@ class _ChildProcess(ProcessProtocol):
         self._reaper: Any = None
         self._killer: Any = None
         with tempfile.TemporaryFile() as page:
-            page.truncate(nthreads * child.STATUS.size)
-            self._status = mmap.mmap(page.fileno(), nthreads * child.STATUS.size)
+            page.truncate(child.status_bytes(nthreads))
+            self._status = mmap.mmap(page.fileno(), child.status_bytes(nthreads))
             ours, theirs = socket.socketpair()
             with theirs:
                 argv = [sys.executable, "-m", "twisted_dist.execution", "3", "4"]
@@ -202,9 +242,12 @@ class _ChildProcess(ProcessProtocol):
         """Close the channel, which ends the child; kill it if it does not."""
         if self._channel.transport is not None:
             self._channel.transport.loseConnection()
-        self._killer = self._reactor.callLater(STOP_PATIENCE_S, self._kill)
+        self._killer = self._reactor.callLater(STOP_PATIENCE_S, self.kill)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._killer is not None and self._killer.active():
+            self._killer.cancel()
         self._killer = None
         try:
             self._process.signalProcess("KILL")
@@ -235,8 +278,7 @@ class _ChildProcess(ProcessProtocol):
             if each is not None and each.active():
                 each.cancel()
         running = []
-        for slot in range(self._nthreads):
-            task, _attempt = child.STATUS.unpack_from(self._status, slot * child.STATUS.size)
+        for task, _attempt in child.STATUS.iter_unpack(self._status):
             if task:
                 running.append(task - 1)
         self._status.close()

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from concurrent.futures import Future as ConcurrentFuture
+from typing import Any, Protocol, TypeAlias
+
+from twisted.internet import defer
 
 from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
+from twisted_dist.errors import RefusedError
+from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
-from twisted_dist.execution.slots import SlotPool
+from twisted_dist.execution.slots import Hooks, SlotPool
 
 #: seconds between flushes while tasks are unfinished
 TICK_S = 0.005
 
 
+#: fires with a pass for a running task: its id, its attempt
+GetPass: TypeAlias = Callable[[TaskId, int], "defer.Deferred[Pass]"]
+
+
+def no_pass(task_id: TaskId, attempt: int) -> defer.Deferred[Pass]:
+    """Where there is no network."""
+    return defer.fail(RefusedError("tasks cannot submit tasks here"))
+
+
 class Executor(Protocol):
     """Runs tasks and says how they ended, as stimuli of the worker's machine.
 
-    All calls, and all calls of *tell*, happen in the reactor's thread.
+    All calls, and all calls of *tell* and *get_pass*, happen in the reactor's thread.
     """
 
     tell: Callable[[object], None]
+    get_pass: GetPass
 
     def start(self) -> Any:
         """Begin; fires (or returns) when tasks can be run."""
@@ -35,6 +50,9 @@ class Executor(Protocol):
     def drop(self, ids: Sequence[TaskId]) -> None:
         """Do not run these, where not begun; those are told as returned."""
 
+    def restart(self) -> Any:
+        """Forget all tasks, whether they run or not; fires (or returns) when others can be run."""
+
     def stop(self) -> Any:
         """End; fires (or returns) when no thread, process or descriptor is left."""
 
@@ -44,6 +62,7 @@ class ThreadExecutor:
 
     def __init__(self, reactor: Any, nthreads: int) -> None:
         self.tell: Callable[[object], None] = lambda fact: None
+        self.get_pass: GetPass = no_pass
         self._reactor = reactor
         self._nthreads = nthreads
         self._runner = TaskRunner()
@@ -54,7 +73,8 @@ class ThreadExecutor:
 
     def start(self) -> None:
         """Start the threads."""
-        self._pool = SlotPool(self._nthreads, self._runner, self._deliver)
+        hooks = Hooks(on_wait=self._tell_waiting, ask_pass=self._ask_pass)
+        self._pool = SlotPool(self._nthreads, self._runner, self._deliver, hooks)
         self._pool.start()
 
     def add_function(self, digest: Digest, blob: bytes) -> None:
@@ -116,11 +136,31 @@ class ThreadExecutor:
                 )
             )
 
-    def stop(self) -> None:
+    def _tell_waiting(self, task_id: TaskId, attempt: int, waits: bool) -> None:
+        """In a slot's thread."""
+        self._reactor.callFromThread(self.tell, m.ExecutionWaits([task_id], [attempt], waits))
+
+    def _ask_pass(self, task: RunningTask) -> Pass:
+        """In a slot's thread: block until the reactor's thread has one."""
+        answer: ConcurrentFuture[Pass] = ConcurrentFuture()
+
+        def ask() -> None:
+            getting = self.get_pass(task.task_id, task.attempt)
+            getting.addCallbacks(answer.set_result, lambda f: answer.set_exception(f.value))
+
+        self._reactor.callFromThread(ask)
+        return answer.result()
+
+    def restart(self) -> None:
+        """New threads; one that is inside a task is left as a daemon thread until it returns."""
+        self.stop(patience_s=0.0)
+        self.start()
+
+    def stop(self, patience_s: float = 1.0) -> None:
         """End the threads; one inside a task is left as a daemon thread until it returns."""
         pool, self._pool = self._pool, None
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
         if pool is not None:
-            pool.stop()
+            pool.stop(patience_s)

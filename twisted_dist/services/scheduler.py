@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet import defer
 
 from twisted_dist.access.home import Home
-from twisted_dist.access.roles import MAY_LOOK, MAY_SUBMIT, MAY_WORK
+from twisted_dist.access.roles import ADMIN, MAY_LOOK, MAY_SUBMIT, MAY_WORK
 from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
@@ -17,6 +17,7 @@ from twisted_dist.core.scheduler import LEASE_S, SchedulerCore
 from twisted_dist.errors import RefusedError
 from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.tickets import Tickets
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
@@ -57,7 +58,9 @@ class Scheduler(ListeningService):
         )
         super().__init__(chosen, host, self._authority or Insecure())
         self.port = port
-        self.core = SchedulerCore(lease_s)
+        # in microseconds, so that no life of a scheduler repeats another's tokens
+        self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
+        self._tickets = Tickets(chosen, self.core.state)
         self._numbers = count(1)
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
@@ -120,6 +123,10 @@ class Scheduler(ListeningService):
             **super().responders(),
             commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
             commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
+            commands.RegisterTask: Responder(self._register_task, MAY_WORK),
+            commands.Explain: Responder(
+                lambda proto, key: {"result": self.query("explain", key)}, MAY_LOOK
+            ),
             commands.Query: Responder(
                 lambda proto, what, arguments: {"result": self.query(what, arguments)}, MAY_LOOK
             ),
@@ -140,6 +147,7 @@ class Scheduler(ListeningService):
         """A view by name (`services.views`), or the certificates that count."""
         if what == "keys":
             return {} if self._authority is None else self._authority.keys()
+        self.core.state.now = self.reactor.seconds()
         view = VIEWS.get(what)
         if view is None:
             raise RefusedError(f"no such view: {what[:40]!r}; there are {', '.join(sorted(VIEWS))}")
@@ -160,15 +168,22 @@ class Scheduler(ListeningService):
                 f"another worker is named {name[:40]!r}: give this one another --name"
             )
         number = next(self._numbers)
-        end = WorkerEnd(number, self._take, self._worker_gone, self._flush)
+        end = WorkerEnd(number, self._take, self._worker_gone, self._flush, self._tickets.give)
         self._workers[number] = end
         self._welcome(end)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
         return end.protocol
 
+    def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
+        self._tickets.take(ticket)
+        return self._add_client(name, is_admin=False)
+
     def _register_client(self, proto: Any, name: str) -> Any:
+        return self._add_client(name, self._authority is None or proto.role == ADMIN)
+
+    def _add_client(self, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)
-        end = ClientEnd(number, self._take, self.query, self._client_gone, self._flush)
+        end = ClientEnd(number, self._take, self.query, self._client_gone, self._flush, is_admin)
         self._clients[number] = end
         self._welcome(end)
         self.stimulate(s.ClientJoined(number, name))
@@ -225,7 +240,7 @@ class Scheduler(ListeningService):
         touched = self._touched
         for each in instructions:
             end: Any
-            if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations)):
+            if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply)):
                 end = self._clients.get(each.client)
             else:
                 end = self._workers.get(each.worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted_dist.core.explain import explain, find
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.errors import RefusedError
 
@@ -44,9 +45,22 @@ def info(state: SchedulerState, _arguments: Any) -> dict[str, Any]:
     }
 
 
+def explained(state: SchedulerState, what: Any) -> dict[str, Any]:
+    """Why a task, by id or key, is not running, or where its time went (`core.explain`)."""
+    names = what if type(what) is list else [what]
+    if not names or not all(isinstance(each, (int, str)) for each in names):
+        raise RefusedError("explain takes a task's id or its key")
+    task = next(filter(None, (find(state, each) for each in names)), None)
+    if task is None:
+        key = str(names[-1])[:100]
+        raise RefusedError(f"there is no task {key!r} here: it was released, or never submitted")
+    return explain(state, task)
+
+
 VIEWS: Final[dict[str, Callable[[SchedulerState, Any], Any]]] = {
     "who_has": who_has,
     "has_what": has_what,
     "nthreads": nthreads,
     "info": info,
+    "explain": explained,
 }

@@ -21,6 +21,7 @@ from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.passes import Passes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
 from twisted_dist.wire.data import DataProtocol
@@ -43,6 +44,9 @@ _FROM_SCHEDULER: Final = (
     schema.TASKS.number,
     schema.FORGET.number,
     schema.DROP.number,
+    schema.COPY.number,
+    schema.RESTART.number,
+    schema.PASS.number,
 )
 _REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportDone: schema.DONE,
@@ -50,7 +54,9 @@ _REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportReturned: schema.RETURNED,
     m.ReportKilled: schema.KILLED,
     m.ReportMissing: schema.MISSING,
+    m.ReportSeceded: schema.SECEDED,
     m.ReportCopies: schema.COPIES,
+    m.ReportPut: schema.PUT,
 }
 
 
@@ -104,11 +110,14 @@ class Worker(ListeningService):
         self._stream: StreamProtocol | None = None
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._stimulate
+        self._passes = Passes(self.reactor, self._membership, self.scheduler)
+        self._executor.get_pass = self._passes.get
         self._pool = DataPool(self.reactor, name or "worker", self._membership)
         self._beat = task.LoopingCall(self._heartbeat)
         self._beat.clock = self.reactor
         self._dialling: defer.Deferred[None] | None = None
         self._first: defer.Deferred[str] | None = None
+        self._restarting: defer.Deferred[None] | None = None
 
     def _make_executor(self) -> Executor:
         return ThreadExecutor(self.reactor, self.nthreads)
@@ -218,6 +227,7 @@ class Worker(ListeningService):
     async def _switch(self, proto: Dialled) -> None:
         stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._scheduler_gone)
         self._stream = stream
+        self._passes.stream = stream
         try:
             await proto.switch(
                 commands.RegisterWorker,
@@ -236,6 +246,7 @@ class Worker(ListeningService):
         if not self._beat.running:
             ended = self._beat.start(HEARTBEAT_S)
             ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
+        self._execute(self.core.report_held())
         self.registered(self)
         if self._first is not None:
             first, self._first = self._first, None
@@ -243,13 +254,28 @@ class Worker(ListeningService):
 
     def _scheduler_gone(self, reason: str) -> None:
         self._stream = None
+        self._passes.lost(reason)
         if self._beat.running:
             self._beat.stop()
         if self._stopping is not None:
             return
         self.log.warn("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
         self._execute(self.core.reset())
-        self._dial()
+        if self._restarting is None:
+            self._dial()
+
+    def _restart(self) -> None:
+        """Start the executor anew, and register when it is ready: nothing of before is left."""
+        self._restarting = defer.maybeDeferred(self._executor.restart)
+        self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
+        self._restarting.addCallback(lambda _: self._restarted())
+        if self._stream is not None:
+            self._stream.end("this worker starts anew")
+
+    def _restarted(self) -> None:
+        self._restarting = None
+        if self._stopping is None and self._stream is None:
+            self._dial()
 
     def _heartbeat(self) -> None:
         if self._stream is not None:
@@ -295,6 +321,12 @@ class Worker(ListeningService):
             self._stimulate(m.DataForgotten(**fields))
         elif number == schema.DROP.number:
             self._stimulate(m.DropRequested(**fields))
+        elif number == schema.COPY.number:
+            self._stimulate(m.CopiesAsked(**fields))
+        elif number == schema.PASS.number:
+            self._passes.answered(**fields)
+        elif number == schema.RESTART.number:
+            self._restart()
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
         elif number == schema.KEYS.number:
@@ -329,16 +361,19 @@ class Worker(ListeningService):
 
     async def _fetch(self, address: str, ids: list[TaskId]) -> None:
         values: dict[TaskId, Value] = {}
+        silent = False
         try:
             connection = await self._pool.connection(address)
             values = await connection.get(ids)
         except Exception as problem:  # whatever it was, the scheduler decides what next
+            silent = True
             self.log.warn("no data from {a}: {p}", a=address, p=problem)
         if self._stopping is None:
-            self._store.update(values)
+            held = self.core.held
+            self._store.update({i: value for i, value in values.items() if i not in held})
             sizes = [value_nbytes(value) for value in values.values()]
             absent = [each for each in ids if each not in values]
-            self._stimulate(m.FetchFinished(address, list(values), sizes, absent))
+            self._stimulate(m.FetchFinished(address, list(values), sizes, absent, silent))
 
 
 class Nanny(Worker):

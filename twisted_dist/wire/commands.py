@@ -95,6 +95,13 @@ class RegisterClient(amp.ProtocolSwitchCommand):
     errors: ClassVar = _ERRORS
 
 
+class RegisterTask(amp.ProtocolSwitchCommand):
+    """A task joins as a client, with the ticket that its worker asked for; as `RegisterClient`."""
+
+    arguments: ClassVar = [(b"name", amp.Unicode()), (b"ticket", amp.String())]
+    errors: ClassVar = _ERRORS
+
+
 class OpenData(amp.ProtocolSwitchCommand):
     """Bulk data from or to a worker; from the answer on, `wire.data`'s protocol."""
 
@@ -119,9 +126,17 @@ class Ping(amp.Command):
 
 
 class Query(amp.Command):
-    """A view of the scheduler's: ``who_has``, ``has_what``, ``nthreads``, ``info``, ``keys``."""
+    """A view of the scheduler's: ``who_has``, ``has_what``, ``nthreads``, ``info``, and others."""
 
     arguments: ClassVar = [(b"what", amp.Unicode()), (b"arguments", Chunked())]
+    response: ClassVar = [(b"result", Chunked())]
+    errors: ClassVar = _ERRORS
+
+
+class Explain(amp.Command):
+    """Why a task is not running, or where its time went: of a scheduler's task, by its key."""
+
+    arguments: ClassVar = [(b"key", amp.Unicode())]
     response: ClassVar = [(b"result", Chunked())]
     errors: ClassVar = _ERRORS
 

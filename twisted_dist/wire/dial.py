@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from twisted.internet import defer
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -171,8 +172,8 @@ async def dial(
     except Exception as problem:
         if proto.transport is not None:
             proto.transport.abortConnection()
-        if isinstance(problem, defer.CancelledError):
-            raise  # by the caller: nothing is wrong with the daemon
+        if isinstance(problem, (defer.CancelledError, ConnectingCancelledError)):
+            raise defer.CancelledError from None  # by the caller: the daemon is all right
         raise _explained(problem, address, proto, entry) from None
     return proto
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Protocol
 
 from twisted_dist.address import parse_address
@@ -46,8 +47,8 @@ async def is_there(reactor: Any, address: str, timeout_s: float) -> bool:
     try:
         endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
         proto: Any = await endpoint.connect(SwitchFactory(Protocol()))
-    except defer.CancelledError:
-        raise
+    except (defer.CancelledError, ConnectingCancelledError):
+        raise defer.CancelledError from None
     except Exception:  # whatever it is, nobody is there
         return False
     proto.transport.abortConnection()

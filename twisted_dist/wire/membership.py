@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from twisted_dist.access.access import Access
 from twisted_dist.access.credential import Certificate, Credential
@@ -140,6 +140,15 @@ class Membership:
         assert self._to_worker is not None, "no worker is known before the scheduler"
         workers = frozenset(each for each, role in self._keys.items() if role == WORKER)
         return Entry(self._to_worker.trusting(workers), workers, "a worker of this network")
+
+    def join_string(self) -> str:
+        """What another process needs to enter as this member; empty without TLS."""
+        if self.insecure:
+            return ""
+        assert self._access is not None, "there is no access before the scheduler was dialled"
+        credential = self._access.credential(*self._roles)
+        own = {credential.role: credential}  # workers' keys it is told by the scheduler
+        return evolve(self._access, workers=frozenset(), credentials=own).join_string()
 
     def learn(self, keys: Mapping[Certificate, str]) -> None:
         """The scheduler tells the certificates that count, with their roles."""

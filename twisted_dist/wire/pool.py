@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from twisted_dist.errors import ConnectionClosedError
 from twisted_dist.wire import commands
 from twisted_dist.wire.data import DataProtocol
 from twisted_dist.wire.dial import DIAL_S, dial
@@ -21,6 +22,7 @@ class DataPool:
         self._membership = membership
         self._open: dict[str, DataProtocol] = {}
         self._opening: dict[str, list[defer.Deferred[DataProtocol]]] = {}
+        self._dials: dict[str, defer.Deferred[DataProtocol]] = {}
         self._closed = False
 
     async def connection(self, address: str) -> DataProtocol:
@@ -32,25 +34,42 @@ class DataPool:
             waiter: defer.Deferred[DataProtocol] = defer.Deferred()
             self._opening[address].append(waiter)
             return await waiter
+        if self._closed:
+            raise ConnectionClosedError("this side is closed")
         self._opening[address] = []
+        self._dials[address] = defer.Deferred.fromCoroutine(self._dial(address))
         try:
-            proto = await dial(self._reactor, address, "data", self._membership.to_worker())
-            data = DataProtocol(self._reactor)
-            await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
+            data = await self._dials[address]
+        except defer.CancelledError:
+            problem = ConnectionClosedError("this side was closed")
+            self._opened(address, problem)
+            raise problem from None
         except BaseException as problem:
-            for each in self._opening.pop(address):
-                each.errback(problem)
+            self._opened(address, problem)
             raise
         self._open[address] = data
-        for each in self._opening.pop(address):
-            each.callback(data)
-        if self._closed:
-            data.transport.abortConnection()
+        self._opened(address, data)
         return data
+
+    async def _dial(self, address: str) -> DataProtocol:
+        proto = await dial(self._reactor, address, "data", self._membership.to_worker())
+        data = DataProtocol(self._reactor)
+        await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
+        return data
+
+    def _opened(self, address: str, result: Any) -> None:
+        del self._dials[address]
+        for each in self._opening.pop(address):
+            if isinstance(result, BaseException):
+                each.errback(result)
+            else:
+                each.callback(result)
 
     def close(self) -> None:
         """Close all of them."""
         self._closed = True
+        for dialling in list(self._dials.values()):
+            dialling.cancel()
         for each in self._open.values():
             if each.transport is not None:
                 each.transport.abortConnection()

@@ -21,6 +21,7 @@ _FROM_WORKER: Final = {
     schema.KILLED.number: s.TasksKilled,
     schema.MISSING.number: s.InputsMissing,
     schema.COPIES.number: s.ReplicasAdded,
+    schema.PUT.number: s.DataPut,
     schema.SECEDED.number: s.TasksSeceded,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
@@ -32,17 +33,23 @@ _FROM_CLIENT: Final = {
     schema.LOCATE.number: s.LocationsAsked,
     schema.SCATTERED.number: s.DataScattered,
     schema.RUNAWAYS.number: s.RunawaysNamed,
+    schema.ASK.number: s.Asked,
 }
 _TO_WORKER: Final = {
     i.SendFunction: schema.GIVE_FUNCTION,
     i.ReleaseData: schema.FORGET,
     i.DropTasks: schema.DROP,
+    i.CopyData: schema.COPY,
+    i.RestartWorker: schema.RESTART,
 }
 _TO_CLIENT: Final = {
     i.ReportFinished: schema.FINISHED,
     i.ReportErred: schema.ERRED,
     i.ReportLocations: schema.LOCATED,
+    i.Reply: schema.ANSWER,
 }
+#: what only an admin may ask for: it ends what others compute
+_FOR_ADMINS: Final = frozenset({"restart"})
 #: bytes of an integer in msgpack, at most
 ID_BYTES: Final = 9
 
@@ -85,16 +92,31 @@ class WorkerEnd:
         stimulate: Stimulate,
         gone: Callable[[int, str], None],
         turned: Callable[[], None],
+        give_ticket: Callable[[int, int, int], bytes],
     ) -> None:
         self.number = number
         self._stimulate = stimulate
+        self._give_ticket = give_ticket
+        allowed = (*_FROM_WORKER, schema.PASS_WANTED.number)
         self.protocol = StreamProtocol(
-            tuple(_FROM_WORKER), self._received, lambda reason: gone(number, reason), turned
+            allowed, self._received, lambda reason: gone(number, reason), turned
         )
         self.send = self.protocol.send
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:
+        if number == schema.PASS_WANTED.number:
+            self._give_pass(**fields)
+            return
         self._stimulate(_FROM_WORKER[number](self.number, **fields))
+
+    def _give_pass(self, request: int, task: int, attempt: int) -> None:
+        try:
+            ticket = self._give_ticket(self.number, task, attempt)
+        except RefusedError as problem:
+            self.send(schema.PASS.pack(request, b"", str(problem)))
+        else:
+            self.send(schema.PASS.pack(request, ticket, ""))
+        self.protocol.flush()
 
     def execute(self, instruction: i.Instruction) -> None:
         """Put an instruction on the wire."""
@@ -142,9 +164,11 @@ class ClientEnd:
         query: Callable[[str, Any], Any],
         gone: Callable[[int, str], None],
         turned: Callable[[], None],
+        is_admin: bool,
     ) -> None:
         self.number = number
         self._stimulate = stimulate
+        self._is_admin = is_admin
         self._query = query
         allowed = (*_FROM_CLIENT, schema.QUERY.number)
         self.protocol = StreamProtocol(
@@ -156,7 +180,11 @@ class ClientEnd:
         if number == schema.QUERY.number:
             self._answer(**fields)
             return
-        if number == schema.SUBMIT.number:
+        if number == schema.ASK.number:
+            if fields["what"] in _FOR_ADMINS and not self._is_admin:
+                self._refuse(fields["request"], fields["what"])
+                return
+        elif number == schema.SUBMIT.number:
             self._check_submitted(**fields)
             fields["options"] = _options(fields["options"])
         elif number == schema.SCATTERED.number and any(
@@ -182,6 +210,10 @@ class ClientEnd:
             raise ProtocolError("submit: columns of different lengths")
         if (which and min(which) < 0) or (wanted and not 0 <= min(wanted) <= max(wanted) < count):
             raise ProtocolError("submit: positions that are none")
+
+    def _refuse(self, request: int, what: str) -> None:
+        told = f"{what} needs an admin's access: it ends what others compute"
+        self.send(schema.ANSWER.pack(request, told, None))
 
     def _answer(self, request: int, what: str, arguments: Any) -> None:
         try:

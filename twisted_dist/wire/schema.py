@@ -123,6 +123,7 @@ KINDS: Final[dict[str, Callable[[Any], Any]]] = {
     "str": str,
     "bytes": bytes,
     "bool": bool,
+    "number": lambda value: type(value) in _NUMBERS,
     "any": lambda value: True,
     "ints": _column(_INT),
     "strs": _column(_STR),
@@ -255,18 +256,24 @@ RELEASE = _message(12, "release", "ids:ints")
 CANCEL = _message(13, "cancel", "ids:ints")
 LOCATE = _message(14, "locate", "request:int ids:ints")
 SCATTERED = _message(15, "scattered", "ids:ints nbytes:ints address:str", "ids nbytes")
+ASK = _message(
+    18, "ask", "request:int what:str name:str blob:bytes ids:ints number:int timeout_s:number"
+)
 RUNAWAYS = _message(17, "runaways", "ids:ints")
 QUERY = _message(16, "query", "request:int what:str arguments:any")
 # scheduler → client
 FINISHED = _message(20, "finished", "ids:ints nbytes:ints values:blobs?", "ids nbytes values")
 ERRED = _message(21, "erred", "ids:ints kinds:strs blobs:blobs texts:strs", "ids kinds blobs texts")
-LOCATED = _message(22, "located", "request:int sources:sources")
+LOCATED = _message(22, "located", "request:int sources:sources aliases:rows")
 ANSWER = _message(23, "answer", "request:int error:str result:any")
 # scheduler → worker
 GIVE_FUNCTION = _message(30, "give-function", "digest:bytes name:str blob:bytes")
 TASKS = _message(31, "tasks", "runs:runs sources:sources")
-FORGET = _message(32, "forget", "ids:ints")
+FORGET = _message(32, "forget", "ids:ints attempts:ints", "ids attempts")
 DROP = _message(33, "drop", "ids:ints")
+RESTART = _message(34, "restart", "")
+PASS = _message(36, "pass", "request:int ticket:bytes error:str")
+COPY = _message(35, "copy", "sources:sources")
 # worker → scheduler
 DONE = _message(
     40,
@@ -279,9 +286,11 @@ FAILED = _message(
 )
 RETURNED = _message(42, "returned", "ids:ints attempts:ints", "ids attempts")
 KILLED = _message(43, "killed", "ids:ints attempts:ints texts:strs", "ids attempts texts")
-MISSING = _message(44, "missing", "ids:ints attempts:ints missing:ints addresses:strs")
+MISSING = _message(44, "missing", "ids:ints attempts:ints missing:ints addresses:strs silent:bool")
 COPIES = _message(45, "copies", "ids:ints")
+PUT = _message(49, "put", "ids:ints")
 SECEDED = _message(47, "seceded", "ids:ints attempts:ints waiting:bool", "ids attempts")
+PASS_WANTED = _message(48, "pass-wanted", "request:int task:int attempt:int")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

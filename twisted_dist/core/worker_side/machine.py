@@ -23,6 +23,8 @@ class WorkerCore:
         self.tasks: dict[TaskId, m.WorkerTask] = {}
         #: {held value: its size}
         self.held: dict[TaskId, int] = {}
+        #: {held value that was computed here: by which attempt}
+        self.made: dict[TaskId, int] = {}
         #: {value under way: (from where, the tasks waiting for it)}
         self.flights: dict[TaskId, tuple[Address, list[m.WorkerTask]]] = {}
         self._handlers: dict[type, Callable[[Any], list[object]]] = {
@@ -30,8 +32,10 @@ class WorkerCore:
             m.ExecutionFinished: self._finished,
             m.ExecutionErred: self._erred,
             m.ExecutionReturned: self._returned,
+            m.ExecutionWaits: self._execution_waits,
             m.ExecutorDied: self._executor_died,
             m.FetchFinished: self._fetch_finished,
+            m.CopiesAsked: self._copies_asked,
             m.DataPut: self._data_put,
             m.DataForgotten: self._data_forgotten,
             m.DropRequested: self._drop_requested,
@@ -47,6 +51,7 @@ class WorkerCore:
         held = list(self.held)
         self.tasks.clear()
         self.held.clear()
+        self.made.clear()
         self.flights.clear()
         return [m.DropExecution(ids), m.Discard(held)]
 
@@ -119,6 +124,7 @@ class WorkerCore:
                 continue
             del tasks[task_id]
             self.held[task_id] = nbytes
+            self.made[task_id] = attempt
             kept.append(value)
             report.ids.append(task_id)
             report.attempts.append(attempt)
@@ -149,6 +155,17 @@ class WorkerCore:
                 report.attempts.append(task.attempt)
         return [report] if report.ids else []
 
+    def _execution_waits(self, fact: m.ExecutionWaits) -> list[object]:
+        current = [
+            (task_id, attempt)
+            for task_id, attempt in zip(fact.ids, fact.attempts)
+            if (task := self.tasks.get(task_id)) is not None and task.attempt == attempt
+        ]
+        if not current:
+            return []
+        ids, attempts = zip(*current)
+        return [m.ReportSeceded(list(ids), list(attempts), fact.waiting)]
+
     def _executor_died(self, fact: m.ExecutorDied) -> list[object]:
         killed = m.ReportKilled([], [], [])
         returned = m.ReportReturned([], [])
@@ -168,19 +185,26 @@ class WorkerCore:
         ready: list[m.WorkerTask] = []
         copies: list[TaskId] = []
         unneeded: list[TaskId] = []
+        missing = m.ReportMissing([], [], [], [], fact.silent)
         for task_id, nbytes in zip(fact.ids, fact.nbytes):
             flight = self.flights.pop(task_id, None)
             if flight is None:
-                unneeded.append(task_id)
+                if task_id not in self.held:
+                    unneeded.append(task_id)
                 continue
             self.held[task_id] = nbytes
             copies.append(task_id)
             for task in flight[1]:
                 task.missing -= 1
-                if not task.missing and self.tasks.get(task.id) is task:
+                if task.missing or self.tasks.get(task.id) is not task:
+                    continue
+                if all(each in self.held for each in task.deps):
                     task.executing = True
                     ready.append(task)
-        missing = m.ReportMissing([], [], [], [])
+                else:  # one was here, and had to be forgotten since: let the scheduler decide anew
+                    del self.tasks[task.id]
+                    missing.ids.append(task.id)
+                    missing.attempts.append(task.attempt)
         for task_id in fact.absent:
             flight = self.flights.pop(task_id, None)
             if flight is None:
@@ -199,16 +223,39 @@ class WorkerCore:
             out.append(m.ReportCopies(copies))
         if ready:
             out.append(m.Execute(ready))
-        if missing.missing:
+        if missing.ids or missing.missing:
             out.append(missing)
+        return out
+
+    def _copies_asked(self, fact: m.CopiesAsked) -> list[object]:
+        out: list[object] = []
+        here: list[TaskId] = []
+        for address, ids in fact.sources:
+            here += [each for each in ids if each in self.held]
+            wanted = [each for each in ids if each not in self.held and each not in self.flights]
+            for each in wanted:
+                self.flights[each] = (address, [])
+            if wanted:
+                out.append(m.Fetch(address, wanted))
+        if here:
+            out.append(m.ReportCopies(here))
         return out
 
     def _data_put(self, fact: m.DataPut) -> list[object]:
         self.held.update(zip(fact.ids, fact.nbytes))
-        return []
+        return [m.ReportPut(list(fact.ids))]
+
+    def report_held(self) -> list[object]:
+        """Tell a scheduler that is new what is here: clients have put it meanwhile."""
+        return [m.ReportPut(list(self.held))] if self.held else []
 
     def _data_forgotten(self, fact: m.DataForgotten) -> list[object]:
-        gone = [each for each in fact.ids if self.held.pop(each, None) is not None]
+        gone = []
+        for task_id, attempt in zip(fact.ids, fact.attempts):
+            if task_id in self.held and self.made.get(task_id, 0) <= attempt:
+                del self.held[task_id]
+                self.made.pop(task_id, None)
+                gone.append(task_id)
         return [m.Discard(gone)] if gone else []
 
     def _drop_requested(self, fact: m.DropRequested) -> list[object]:

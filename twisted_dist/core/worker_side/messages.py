@@ -76,6 +76,15 @@ class ExecutionReturned:
 
 
 @frozen
+class ExecutionWaits:
+    """Running tasks wait for other tasks from now on, or no longer."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    waiting: bool
+
+
+@frozen
 class ExecutorDied:
     """The process that ran tasks ended; *running* are those it had begun."""
 
@@ -85,12 +94,20 @@ class ExecutorDied:
 
 @frozen
 class FetchFinished:
-    """Values came from a peer; ids it did not have are in *absent*."""
+    """Values came from a peer; *absent* did not: it has none, or (*silent*) did not answer."""
 
     address: Address
     ids: Sequence[TaskId]
     nbytes: Sequence[int]
     absent: Sequence[TaskId]
+    silent: bool = False
+
+
+@frozen
+class CopiesAsked:
+    """The scheduler wants copies here, from where *sources* says they are."""
+
+    sources: Sequence[tuple[Address, Sequence[TaskId]]]
 
 
 @frozen
@@ -103,9 +120,10 @@ class DataPut:
 
 @frozen
 class DataForgotten:
-    """The scheduler says that nobody needs these."""
+    """The scheduler says that nobody needs these, unless they are of a later attempt."""
 
     ids: Sequence[TaskId]
+    attempts: Sequence[int]
 
 
 @frozen
@@ -194,6 +212,15 @@ class ReportKilled:
 
 
 @frozen
+class ReportSeceded:
+    """Tell the scheduler of running tasks that wait for others, or no longer."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    waiting: bool
+
+
+@frozen
 class ReportMissing:
     """Tell the scheduler that inputs could not be had where it said."""
 
@@ -201,6 +228,14 @@ class ReportMissing:
     attempts: list[int]
     missing: list[TaskId]
     addresses: list[Address]
+    silent: bool = False
+
+
+@frozen
+class ReportPut:
+    """Tell the scheduler that clients have stored these here."""
+
+    ids: list[TaskId]
 
 
 @frozen

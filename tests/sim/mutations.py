@@ -1,0 +1,162 @@
+"""Plausible bugs of the core, one function each, for the simulation to find.
+
+Each takes pytest's monkeypatch and puts the bug in.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted_dist.core import transitions
+from twisted_dist.core.answers import Answers
+from twisted_dist.core.membership import Membership
+from twisted_dist.core.outbox import Outbox
+from twisted_dist.core.scheduler import SchedulerCore
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.submission import Submissions
+from twisted_dist.core.task import MEMORY
+from twisted_dist.core.worker_side.machine import WorkerCore
+
+
+def _replace(patch, name, function):
+    """Put another function of `core.transitions` wherever it was imported."""
+    original = getattr(transitions, name)
+    for module in [m for n, m in sys.modules.items() if n.startswith("twisted_dist.core")]:
+        if getattr(module, name, None) is original:
+            patch.setattr(module, name, function)
+
+
+def old_attempts_count(patch):
+    """An answer's attempt is not compared: a late one counts."""
+    current = Answers._current
+
+    def mutated(self, worker, task_id, attempt):
+        task = self._state.tasks.get(task_id)
+        return current(self, worker, task_id, task.attempt if task is not None else attempt)
+
+    patch.setattr(Answers, "_current", mutated)
+
+
+def lost_tasks_stay_lost(patch):
+    """What a lost worker was to do is done by nobody."""
+    patch.setattr(Answers, "worker_lost", lambda self, task, worker, reason: None)
+
+
+def results_go_while_needed(patch):
+    """A result goes with the first task that needed it, though others do."""
+    settle_deps = transitions.settle_deps
+
+    def mutated(state, task):
+        settle_deps(state, task)
+        for dep in task.deps:
+            if dep.state is MEMORY and not dep.wanted_by:
+                transitions.drop_result(state, dep)
+
+    _replace(patch, "settle_deps", mutated)
+
+
+def lost_inputs_are_not_counted(patch):
+    """A waiting task does not learn that one more of its inputs is missing."""
+    lose_result = transitions.lose_result
+
+    def mutated(state, task, worker):
+        waiting = {each: each.waiting_on for each in task.dependents or () if each.waiting_on}
+        lose_result(state, task, worker)
+        for each, count in waiting.items():
+            each.waiting_on = min(count, each.waiting_on)
+
+    _replace(patch, "lose_result", mutated)
+
+
+def joining_makes_nothing_runnable(patch):
+    """What waits for a certain worker is not looked at when that comes."""
+    patch.setattr(Membership, "_make_runnable", lambda self: None)
+
+
+def free_threads_are_not_touched(patch):
+    """A worker whose tasks have ended is not given what waits for it alone."""
+    patch.setattr(SchedulerState, "touch", SchedulerState.note_room)
+
+
+def only_one_name_is_told(patch):
+    """A client with two futures of one task hears of one of them."""
+    report_memory = transitions.report_memory
+
+    def mutated(state, client, task, value):
+        names = client.names
+        client.names = {**names, task: names.get(task, [task.id])[:1]}
+        report_memory(state, client, task, value)
+        client.names = names
+
+    _replace(patch, "report_memory", mutated)
+
+
+def failures_stop_at_their_cause(patch):
+    """Clients are not told of tasks that failed because of another."""
+    report_erred = transitions.report_erred
+
+    def mutated(state, client, task, erred_by):
+        if not task.deps:
+            report_erred(state, client, task, erred_by)
+
+    _replace(patch, "report_erred", mutated)
+
+
+def inputs_in_order_of_age(patch):
+    """A task is given its inputs in the order in which they were submitted."""
+    find_deps = Submissions._find_deps
+
+    def mutated(self, client, ids):
+        deps = find_deps(self, client, ids)
+        return deps and sorted(deps, key=lambda task: task.id)
+
+    patch.setattr(Submissions, "_find_deps", mutated)
+
+
+def silence_is_life(patch):
+    """No worker is ever given up for not being heard of."""
+    expire = SchedulerCore.expire
+
+    def mutated(self, now):
+        for worker in self.state.heard:
+            worker.last_seen = now
+        return expire(self, now)
+
+    patch.setattr(SchedulerCore, "expire", mutated)
+
+
+def one_copy_is_released(patch):
+    """Of several copies of a result, only one worker is told to forget its own."""
+    release = Outbox.release
+
+    def mutated(self, worker, task):
+        if all(task.id not in each.ids for each in self._release.values()):
+            release(self, worker, task)
+
+    patch.setattr(Outbox, "release", mutated)
+
+
+def lost_inputs_are_not_missed(patch):
+    """A worker runs what it was given although a peer had not the input."""
+    fetch_finished = WorkerCore._fetch_finished
+
+    def mutated(self, fact):
+        return [each for each in fetch_finished(self, fact) if not hasattr(each, "missing")]
+
+    patch.setattr(WorkerCore, "_fetch_finished", mutated)
+
+
+ALL = (
+    old_attempts_count,
+    lost_tasks_stay_lost,
+    results_go_while_needed,
+    lost_inputs_are_not_counted,
+    joining_makes_nothing_runnable,
+    free_threads_are_not_touched,
+    only_one_name_is_told,
+    failures_stop_at_their_cause,
+    inputs_in_order_of_age,
+    silence_is_life,
+    one_copy_is_released,
+    lost_inputs_are_not_missed,
+)

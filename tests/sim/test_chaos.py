@@ -1,0 +1,70 @@
+"""Whole clusters under chaos: what is promised holds, and bugs that are put in are found."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim import chaos, mutations
+
+#: the quick run; the long one is ``python -m tests.sim.chaos --seeds 0:10000 --jobs 2``
+SEEDS = range(60)
+#: within which each mutation must be found
+MUTATION_SEEDS = range(60)
+
+#: what the simulation says of each mutation: by the invariants, or by what clients were told
+SIGNS = {
+    mutations.old_attempts_count: "a second attempt's result is visible",
+    mutations.lost_tasks_stay_lost: "waits for 0, and 0 are missing",
+    mutations.results_go_while_needed: "is owed to somebody, and nobody computes it",
+    mutations.lost_inputs_are_not_counted: r"waits for \d+, and \d+ are missing",
+    mutations.joining_makes_nothing_runnable: "waits for a worker that is there",
+    mutations.free_threads_are_not_touched: "could run on|is idle beside its own backlog",
+    mutations.only_one_name_is_told: "has not ended",
+    mutations.failures_stop_at_their_cause: "has not ended",
+    mutations.inputs_in_order_of_age: "not ",
+    mutations.silence_is_life: "has not ended|is registered and gone",
+    mutations.one_copy_is_released: "holds .* and says",
+    mutations.lost_inputs_are_not_missed: "has not ended|dropped",
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_violated(seed):
+    """Every future ends once and rightly, whatever goes wrong, and nothing is left behind."""
+    assert not chaos.run_seed(seed).violation
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_same_seed_same_log(seed, tmp_path):
+    """A seed gives the same log in every process, whatever ran before and hashes there are."""
+    logs = [chaos.lines(chaos.run_seed(seed).log)]
+    for hashes in ("1", "2"):
+        path = tmp_path / hashes
+        command = [sys.executable, "-m", "tests.sim.chaos", "--seed", str(seed), "--log", path]
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": hashes}, check=True)
+        logs.append(path.read_text(encoding="utf-8"))
+    assert logs[0] == logs[1] == logs[2]
+
+
+@pytest.mark.parametrize("mutation", SIGNS, ids=lambda mutation: mutation.__name__)
+def test_mutation_is_found(mutation, monkeypatch):
+    """A bug of the core that is put in shows within some seeds, as what it is."""
+    mutation(monkeypatch)
+    violations = (chaos.run_seed(seed).violation for seed in MUTATION_SEEDS)
+    found = next(filter(None, violations), "nothing")
+    assert re.search(SIGNS[mutation], found)
+
+
+def test_failing_seed_is_printed(monkeypatch, capsys):
+    """`chaos.main` says which seed failed, how, and how to run it again; its status is 1."""
+    mutations.failures_stop_at_their_cause(monkeypatch)
+    assert chaos.main(["--seeds", "0:10"]) == 1
+    printed = capsys.readouterr().out
+    seed = re.search(r"seed (\d+):\n.*has not ended", printed)[1]
+    assert f"python -m tests.sim.chaos --seed {seed} --log" in printed
+    assert chaos.main(["--seed", seed]) == 1

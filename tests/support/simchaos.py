@@ -1,0 +1,249 @@
+"""`Chaos`: one run of a simulated cluster under load and faults, all from one seed."""
+
+from __future__ import annotations
+
+import gc
+from functools import partial
+from random import Random
+
+from tests.support.simcluster import SimCluster
+from tests.support.simfaults import Faults
+from tests.support.simload import NAMES, OUT_OF_REACH, RESOURCES, Load
+from twisted_dist.core.answers import ALLOWED_FAILURES
+from twisted_dist.errors import ConnectError, TaskKilledError, WorkerLostError
+
+#: the longest that a plain task takes, seconds
+PACES_S = (0.01, 0.2, 1.0)
+#: the time within which everything is begun, in longest tasks
+WINDOWS = (3, 10, 40)
+#: of all clients
+TASKS = (20, 40, 80)
+#: by which factor the whole network is slower than a good one
+SLOWNESS = (1, 1, 10, 100)
+#: the longest between a client's pieces of work, as a share of the window
+PAUSES = (0.0, 0.01, 0.1, 0.3)
+#: each client's tasks are about so many numbers of its own
+NUMBERS = 100_000
+#: of clients that close while others go on
+CLOSING_SHARE = 0.15
+#: seconds until everything promised must have ended, once nothing goes wrong any more: two
+#: leases, for what is found to be lost when that has just begun, and the longest task
+SETTLED_S = 300.0
+#: seconds for what is under way when all has ended, and for tasks over their limit to end
+QUIET_S = 120.0
+#: a client that cannot connect tries for so long
+CONNECTING_S = 500.0
+
+
+class Violation(AssertionError):  # noqa: N818 - it is found, not made
+    """What the simulation found."""
+
+
+class Chaos:
+    """A run: workers join, clients submit, faults happen; then all is put right and compared.
+
+    Args:
+        seed: of everything.
+
+    Attributes:
+        log: what happened, the same for the same seed.
+    """
+
+    def __init__(self, seed):
+        self.random = Random(f"chaos {seed}")
+        self.cluster = SimCluster(self.random.random(), checked=True)
+        self.net = self.cluster.net
+        self.log = self.net.log
+        self.net.slowness = self.random.choice(SLOWNESS)
+        self.cluster.world.pace = pace_s = self.random.choice(PACES_S)
+        self._window_s = pace_s * self.random.choice(WINDOWS)
+        self._loads = []
+        self._connecting = {}
+        self._shared = {}
+        self._faults = None
+
+    def run(self):
+        """Everything, in order.
+
+        Raises:
+            Violation: with what is wrong.
+        """
+        self.cluster.watch.listen()
+        try:
+            self._begin()
+            self.net.run_for(self._window_s)
+            self._settle()
+            self._compare()
+            self._leave()
+            gc.collect(0)  # errors that nobody handled are logged when they are garbage
+            assert self.net.broken is None, self.net.broken
+        except AssertionError as problem:
+            raise Violation(str(problem)) from problem
+        finally:
+            self.cluster.watch.close()
+
+    # -- what happens
+
+    def _soon(self, function, *args):
+        when = self.net.clock.rightNow + self.random.uniform(0, self._window_s)
+        self.net.at(when, lambda: function(*args))
+
+    def _begin(self):
+        """Have workers join, faults happen, and clients come, at once or soon."""
+        random = self.random
+        names = random.sample(NAMES[:-1], random.randrange(len(NAMES)))
+        for n in range(random.randint(3, 6)):
+            name = names.pop() if names else ""
+            # what a task may ask for at all, some named worker has
+            resources = RESOURCES if name or random.random() < 0.2 else {}
+            how = (random.choice([1, 1, 2, 4]), name, resources)
+            if n < 2 or random.random() < 0.7:
+                self.cluster.add_worker(*how)
+            else:
+                self._soon(self.cluster.add_worker, *how)
+        self._faults = Faults(self.cluster, Random(random.random()), self._window_s)
+        tasks = random.choice(TASKS)
+        clients = random.choice([1, 1, 2, 3])
+        self._connect(tasks // clients)
+        for _ in range(1, clients):
+            self._soon(self._connect, tasks // clients)
+
+    def _connect(self, tasks):
+        client, connected = self.cluster.connect(CONNECTING_S)
+        host = client.session.reactor
+        self._connecting[host] = None
+        connected.addBoth(self._no_longer_connecting, host)
+        connected.addCallbacks(self._submit, self._not_connected, (tasks,))
+
+    def _no_longer_connecting(self, result, host):
+        del self._connecting[host]
+        return result
+
+    def _not_connected(self, failure):
+        failure.trap(ConnectError)
+        assert self._faults.count, "a client cannot connect, and nothing is wrong"
+
+    def _submit(self, client, tasks):
+        random = Random(self.random.random())
+        faulty = self._faults.count > 0
+        load = Load(client, random, self._shared, faulty, tasks, NUMBERS * len(self._loads))
+        self._loads.append(load)
+        self._step(load)
+        if self.random.random() < CLOSING_SHARE:
+            self._soon(self._close, load)
+
+    def _close(self, load):
+        """A Deferred, unless it is dead."""
+        load.is_cut_off = load.gone
+        if not load.host.dead:
+            return load.client.close()
+
+    def _step(self, load):
+        """One piece of work, and the next a little later."""
+        if load.left > 0 and not load.gone:
+            load.step()
+            pause = load.random.choice(PAUSES) * load.random.random() * self._window_s
+            again = partial(load.host.when_awake, lambda: self._step(load))
+            self.net.at(self.net.clock.rightNow + pause, again)
+
+    # -- the end
+
+    def _settle(self):
+        """Put everything right, and wait for all that was promised."""
+        self._faults.end()
+        taken = self.cluster.names()
+        for name in NAMES:
+            if name not in taken:
+                self.cluster.add_worker(2, name, RESOURCES)
+        self.cluster.add_worker(2, "", RESOURCES)
+        end = self.net.clock.rightNow + SETTLED_S
+        self.net.run(lambda: self._is_begun() or self.net.clock.rightNow > end)
+        for load in self._living():
+            for promise in load.promises:
+                if promise.future is not None and not promise.asked:
+                    promise.ask()
+        self._until_told(end)
+
+    def _is_begun(self):
+        connecting = any(not host.dead for host in self._connecting)
+        return not connecting and all(load.is_done for load in self._loads)
+
+    def _living(self):
+        return [load for load in self._loads if not load.host.dead]
+
+    def _until_told(self, end):
+        waiting = [promise for load in self._living() for promise in load.promises]
+
+        def all_told():
+            while waiting and (waiting[-1].is_told() or waiting[-1].load.host.dead):
+                waiting.pop()
+            return not waiting or self.net.clock.rightNow > end
+
+        self.net.run(all_told)
+
+    def _excuses(self, load):
+        """Errors of the system that what has happened explains."""
+        excuses = set()
+        if self.cluster.watch.losses > ALLOWED_FAILURES:
+            excuses.add(WorkerLostError)
+        if self.cluster.world.deaths >= ALLOWED_FAILURES:
+            excuses.add(TaskKilledError)
+        if load.gone:
+            excuses |= OUT_OF_REACH
+        return excuses
+
+    def _compare(self):
+        """Compare every promise with what it has become, and with what it is when asked again."""
+        self._object()
+        for load in self._living():
+            for promise in load.promises:
+                if promise.future is not None and not load.gone:
+                    promise.ask()
+        self._until_told(self.net.clock.rightNow + QUIET_S)
+        self._object()
+        if self._faults.harmless:
+            assert not self.cluster.watch.losses, "a worker was given up without a reason"
+            assert not self.cluster.watch.lost_results, "a result was lost without a reason"
+            closed = all(load.client.session.closed for load in self._loads if load.gone)
+            assert closed, "a client lost its connection without a reason"
+
+    def _object(self):
+        wrong = [told for load in self._living() for told in self._objections(load)]
+        assert not wrong, "\n".join(wrong)
+
+    def _objections(self, load):
+        excuses = self._excuses(load)
+        state = self.cluster.scheduler.core.state
+        for promise in load.promises:
+            wrong = promise.objection(excuses)
+            if wrong is not None:
+                key = promise.future.key if promise.future is not None else ""
+                task = promise.future and state.tasks.get(promise.future._record.id)
+                where = f" (the scheduler: {task.state})" if task else ""
+                yield f"{promise.what} {key}, of {load.host.ip}: {wrong}{where}"
+
+    def _leave(self):
+        """Everybody goes; nothing may be left behind."""
+        self._until_quiet(self.cluster.watch.differences)
+        for load in self._living():
+            load.promises.clear()
+            if not load.client.session.closed:
+                self.cluster.wait(self._close(load), QUIET_S)
+        self._until_quiet(self._leftovers)
+        self.cluster.stop()
+
+    def _until_quiet(self, differences):
+        end = self.net.clock.rightNow + QUIET_S
+        while (told := differences()) and self.net.clock.rightNow < end:
+            self.net.run_for(1.0)
+        assert not told, "\n".join(told)
+
+    def _leftovers(self):
+        tasks = self.cluster.scheduler.core.state.tasks.values()
+        left = [f"{task.name} is kept for nobody" for task in tasks]
+        for load in self._living():
+            # one that was lost may not have told of them, and what was killed was given up
+            if not load.is_cut_off and not self._excuses(load) - OUT_OF_REACH:
+                missing = set(load.marks) - self.cluster.world.marks
+                left += [f"mark {each} of {load.host.ip} was never made" for each in missing]
+        return left + self.cluster.watch.differences()

@@ -1,0 +1,131 @@
+"""`Watch`: what must hold in a simulated network at any moment, and once it is quiet."""
+
+from __future__ import annotations
+
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+
+from twisted_dist.core import invariants
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.task import MEMORY
+
+#: what makes results, or more copies of them, visible
+_NEW_RESULTS = (s.TasksFinished, s.ReplicasAdded)
+#: at what workers are given up: the last is time that has passed
+_LOSING = (s.WorkerLost, s.WorkerJoined, float)
+
+
+class Watch:
+    """Looks after each stimulus of the scheduler's machine; says what is wrong to the network.
+
+    * `core.invariants` hold: every task in exactly one state, nothing idle beside what it may
+      run.
+    * No two attempts' results are both visible: all copies of a result that the scheduler
+      counts are of one execution, and stay what they were.
+    * Nobody logs a failure that nobody expected (`listen`).
+
+    Args:
+        cluster: to look at.
+        checked: look after each step; else it only notes what happens.
+
+    Attributes:
+        losses: how many workers were given up that had something to lose.
+        lost_results: how many were given up because somebody could not have them.
+    """
+
+    def __init__(self, cluster, checked):
+        self._cluster = cluster
+        self._checks = checked
+        self._results = {}
+        self.losses = 0
+        self.lost_results = 0
+        core = cluster.scheduler.core
+        core.handle = self._checked(core.handle)
+        core.expire = self._checked(core.expire)
+
+    def listen(self):
+        """Hear what is logged, until `close`; for who knows that no garbage of others speaks."""
+        globalLogPublisher.addObserver(self._hear)
+
+    def close(self):
+        """Hear no more."""
+        globalLogPublisher.removeObserver(self._hear)
+
+    def _hear(self, event):
+        if event["log_level"] is LogLevel.critical:
+            failure = event.get("log_failure")
+            trace = failure.getTraceback() if failure is not None else ""
+            self._say(f"a failure was logged: {formatEvent(event)}\n{trace}")
+
+    def _say(self, what):
+        net = self._cluster.net
+        if net.broken is None:
+            net.broken = what
+
+    def _checked(self, function):
+        state = self._cluster.scheduler.core.state
+
+        def checked(*args):
+            what = args[0]  # a stimulus, or the instant of `expire`
+            self._cluster.net.note(function.__name__, *args[:-1])
+            busy, held = [], []
+            if type(what) in _LOSING:
+                workers = state.workers.values()
+                busy = [each for each in workers if each.processing or each.has_what]
+            elif type(what) is s.InputsMissing:
+                missing = filter(None, map(state.tasks.get, what.missing))
+                held = [task for task in missing if task.state is MEMORY]
+            out = function(*args)
+            self.losses += sum(state.workers.get(each.id) is not each for each in busy)
+            self.lost_results += sum(task.state is not MEMORY for task in held)
+            if self._checks:
+                self._check(state, what)
+            return out
+
+        return checked
+
+    def _check(self, state, what):
+        try:
+            invariants.check(state)
+            if isinstance(what, _NEW_RESULTS):
+                self._check_copies(what.ids)
+        except AssertionError as problem:
+            self._say(f"after {what}:\n{problem}")
+
+    def _check_copies(self, ids):
+        for task_id in ids:
+            task = self._cluster.scheduler.core.state.tasks.get(task_id)
+            if task is None or task.state is not MEMORY:
+                continue
+            for holder in task.who_has:
+                worker = self._cluster.worker_at(holder.address)
+                value = worker and worker._store.get(task_id)
+                if value is not None:
+                    known = self._results.setdefault((task_id, task.attempt), value)
+                    assert known == value, (
+                        f"{task.name}: a second attempt's result is visible at {holder.address}"
+                    )
+
+    # -- once it is quiet
+
+    def differences(self):
+        """Where the scheduler's books and its workers' differ; nothing once all is quiet."""
+        told = [f"{ip} is to live again" for ip in self._cluster.returning]
+        for known in self._cluster.scheduler.core.state.workers.values():
+            worker = self._cluster.worker_at(known.address)
+            if worker is None:
+                told.append(f"{known.address} is registered and gone")
+                continue
+            books = {task.id for task in known.has_what}
+            if not books == worker.core.held.keys() == worker._store.keys():
+                told.append(
+                    f"{known.address} holds {sorted(worker._store)} and says "
+                    f"{sorted(worker.core.held)}; the scheduler says {sorted(books)}"
+                )
+            given = {task.id for task in known.processing}
+            if given != worker.core.tasks.keys():
+                told.append(f"{known.address} has {sorted(worker.core.tasks)}, not {sorted(given)}")
+            if known.dropped or worker.core.flights:
+                told.append(f"{known.address}: {known.dropped} dropped, {worker.core.flights}")
+        registered = self._cluster.scheduler.core.state.by_address
+        living = [worker.address for worker in self._cluster.workers.values()]
+        return told + [f"{each} lives unregistered" for each in living if each not in registered]

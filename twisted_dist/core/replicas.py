@@ -1,0 +1,169 @@
+"""Copies of results: a factor that is kept up, and evening out what workers hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.futures import Futures
+from twisted_dist.core.holders import drop_holder
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.requests import Operation, RequestError
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.task import MEMORY, SchedulerTask
+
+#: a worker that holds so much more than the mean, or less, is left as it is by `rebalance`
+NEARLY: Final = 0.05
+
+
+class Replicas:
+    """Has workers fetch copies. What is wanted and under way is in `SchedulerState`."""
+
+    def __init__(self, state: SchedulerState, futures: Futures) -> None:
+        self._state = state
+        self._futures = futures
+        #: copies that replace another: {(task, to): from}
+        self._moving: dict[tuple[SchedulerTask, SchedulerWorker], SchedulerWorker] = {}
+        #: who is answered when tasks have their copies, or moves are over
+        self._waiting: list[tuple[SchedulerClient, int, list[SchedulerTask]]] = []
+        self._movers: list[tuple[SchedulerClient, int]] = []
+
+    def operations(self) -> dict[str, Operation]:
+        """For `Requests`."""
+        return {"replicate": self._replicate, "rebalance": self._rebalance}
+
+    def _replicate(self, client: SchedulerClient, fact: s.Asked) -> None:
+        """*number* copies of each of *ids* from now on, as far as there are workers."""
+        if fact.number < 1:
+            raise RequestError(f"{fact.number} copies: at least one is held anyway")
+        tasks = self._futures.own(client, fact.ids)
+        for task in tasks:
+            if fact.number > 1:
+                self._state.replicated[task] = fact.number
+            else:
+                self._state.replicated.pop(task, None)
+            self._state.to_replicate[task] = None
+        self._waiting.append((client, fact.request, tasks))
+        if not tasks:
+            self._answer()
+
+    def maintain(self) -> None:
+        """See to the copies of tasks whose results, holders or factor have changed."""
+        state = self._state
+        tasks, state.to_replicate = state.to_replicate, {}
+        for task in tasks:
+            wanted = state.replicated.get(task, 1)
+            if task.state is MEMORY and task.who_has:
+                self._see_to(task, min(wanted, len(state.workers)))
+        gone = [each for each in self._moving if each[0] not in state.copying]
+        for each in gone:
+            del self._moving[each]
+        self._answer()
+
+    def _see_to(self, task: SchedulerTask, wanted: int) -> None:
+        holders = task.who_has or {}
+        coming = self._state.copying.get(task, {})
+        missing = wanted - len(holders) - len(coming)
+        if missing > 0:
+            others = (
+                each
+                for each in self._state.workers.values()
+                if each not in holders and each not in coming
+            )
+            for worker in sorted(others, key=lambda each: (each.nbytes, each.id))[:missing]:
+                self._copy(task, worker)
+
+    def _copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
+        holders = list(task.who_has or ())
+        self._state.copying.setdefault(task, {})[worker] = None
+        self._state.outbox.copy(worker, task, holders[worker.id % len(holders)])
+
+    def arrived(self, worker: SchedulerWorker, tasks: Iterable[SchedulerTask]) -> None:
+        """A worker has copies now; those that were moved there go where they were."""
+        for task in tasks:
+            source = self._moving.pop((task, worker), None)
+            self._settle(task, worker)
+            there = task.who_has or {}
+            if source is not None and source in there and len(there) > 1:
+                drop_holder(task, source)
+                self._state.outbox.release(source, task)
+
+    def failed(self, worker: SchedulerWorker, tasks: Iterable[SchedulerTask]) -> None:
+        """A worker could not get copies."""
+        for task in tasks:
+            self._moving.pop((task, worker), None)
+            self._settle(task, worker)
+
+    def _settle(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
+        coming = self._state.copying.get(task)
+        if coming is not None and worker in coming:
+            del coming[worker]
+            if not coming:
+                del self._state.copying[task]
+            self._state.to_replicate[task] = None
+
+    def worker_lost(self, worker: SchedulerWorker) -> None:
+        """No copy comes there any more."""
+        tasks = [task for task, coming in self._state.copying.items() if worker in coming]
+        self.failed(worker, tasks)
+
+    def worker_joined(self) -> None:
+        """There is one more to hold copies."""
+        self._state.to_replicate.update(dict.fromkeys(self._state.replicated))
+
+    def client_lost(self, client: SchedulerClient) -> None:
+        """Nobody waits for the answer any more."""
+        self._waiting = [each for each in self._waiting if each[0] is not client]
+        self._movers = [each for each in self._movers if each[0] is not client]
+
+    def _answer(self) -> None:
+        """Answer those whose copies are there, or cannot be."""
+        state = self._state
+        still = []
+        for client, request, tasks in self._waiting:
+            if any(self._is_short(task) for task in tasks):
+                still.append((client, request, tasks))
+            else:
+                state.outbox.reply(client, request, None)
+        self._waiting = still
+        if not self._moving:
+            for client, request in self._movers:
+                state.outbox.reply(client, request, None)
+            self._movers.clear()
+
+    def _is_short(self, task: SchedulerTask) -> bool:
+        wanted = min(self._state.replicated.get(task, 1), len(self._state.workers))
+        return task.state is MEMORY and len(task.who_has or ()) < wanted
+
+    # -- evening out
+
+    def _rebalance(self, client: SchedulerClient, fact: s.Asked) -> None:
+        """Move results (of *ids*, or all) from workers that hold most to those with least."""
+        state = self._state
+        names = frozenset(fact.name.split("\n")) if fact.name else frozenset()
+        workers = [w for w in state.workers.values() if not names or w.answers_to(names)]
+        tasks = self._futures.own(client, fact.ids) if fact.ids else list(state.tasks.values())
+        single = [t for t in tasks if t.state is MEMORY and t.who_has and len(t.who_has) == 1]
+        held = dict.fromkeys(workers, 0)
+        theirs: dict[SchedulerWorker, list[SchedulerTask]] = {each: [] for each in workers}
+        for worker in workers:
+            held[worker] = worker.nbytes
+        for task in single:
+            (holder,) = task.who_has or {}
+            if holder in theirs and task not in self._state.copying:
+                theirs[holder].append(task)
+        mean = sum(held.values()) / len(workers) if workers else 0
+        for source in sorted(workers, key=lambda each: -held[each]):
+            for task in sorted(theirs[source], key=lambda each: -each.nbytes):
+                target = min(workers, key=lambda each: (held[each], each.id))
+                too_much = held[source] - mean
+                if too_much <= NEARLY * mean or not task.nbytes:
+                    break
+                if held[target] + task.nbytes <= held[source] - task.nbytes:
+                    held[source] -= task.nbytes
+                    held[target] += task.nbytes
+                    self._moving[task, target] = source
+                    self._copy(task, target)
+        self._movers.append((client, fact.request))
+        self._answer()

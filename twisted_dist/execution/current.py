@@ -1,0 +1,75 @@
+"""The task that the current thread runs, for code below it that wants to know.
+
+A task that waits for other tasks says so (`waiting`): meanwhile another runs in its place,
+so that tasks which submit tasks and wait for them never wait for one another's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from twisted_dist.aliases import Address, TaskId
+
+
+class Pass(NamedTuple):
+    """What a task enters the network with, as a client on behalf of the one that submitted it."""
+
+    scheduler: Address
+    #: a join string; empty where the network is ``--insecure``
+    access: str
+    #: lets one client in
+    ticket: bytes
+
+
+class RunningTask:
+    """A task while it runs.
+
+    Args:
+        on_wait: told when it begins to wait for others, and when it goes on.
+        ask_pass: blocks for a `Pass`. Raises RefusedError or ConnectionClosedError.
+    """
+
+    __slots__ = ("_on_wait", "ask_pass", "attempt", "task_id")
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        attempt: int,
+        on_wait: Callable[[RunningTask, bool], Any],
+        ask_pass: Callable[[RunningTask], Pass],
+    ) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        self._on_wait = on_wait
+        self.ask_pass = ask_pass
+
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        """While the body runs, the task uses no thread of its worker's."""
+        self._on_wait(self, True)
+        try:
+            yield
+        finally:
+            self._on_wait(self, False)
+
+
+_running = threading.local()
+
+
+def running_task() -> RunningTask | None:
+    """The task that this thread runs; None outside of tasks."""
+    return getattr(_running, "task", None)
+
+
+def set_running(task: RunningTask | None) -> None:
+    """This thread runs *task* from now on."""
+    _running.task = task
+
+
+def waiting() -> contextlib.AbstractContextManager[None]:
+    """Around whatever a thread waits for that other tasks may have to do."""
+    task = running_task()
+    return contextlib.nullcontext() if task is None else task.wait()
