@@ -24,7 +24,7 @@ setup(
         "cryptography>=42",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy"],
+        "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy", "dask[array]"],
         "lint": ["ruff", "mypy", "mypy-zope", "import-linter", "types-psutil"],
         "docs": ["sphinx>=7", "myst-parser>=3", "furo", "towncrier"],
         "progress": ["tqdm"],

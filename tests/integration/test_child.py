@@ -26,7 +26,7 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         with theirs, tempfile.TemporaryFile() as page:
-            page.truncate(nthreads * child.STATUS.size)
+            page.truncate(child.status_bytes(nthreads))
             fds = (theirs.fileno(), page.fileno())
             argv = [sys.executable, "-m", "twisted_dist.execution", *map(str, fds)]
             argv += [str(nthreads), str(os.getpid())]

@@ -150,7 +150,6 @@ def test_workers_that_die():
     cluster.end()
 
 
-@pytest.mark.xfail(reason="get leaves it to the last reference to release its futures")
 def test_task_that_raises():
     """`AsyncClient.get` fails with what a task raised; the rest is given up."""
     cluster = Cluster(8, [2])

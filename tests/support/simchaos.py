@@ -26,11 +26,11 @@ PAUSES = (0.0, 0.01, 0.1, 0.3)
 NUMBERS = 100_000
 #: of clients that close while others go on
 CLOSING_SHARE = 0.15
-#: seconds until everything promised must have ended, once nothing goes wrong any more: two
-#: leases, for what is found to be lost when that has just begun, and the longest task
+#: seconds until everything promised must have ended, once nothing new goes wrong: the longest
+#: fault, two leases for what is found to be lost when that has ended, and the longest task
 SETTLED_S = 300.0
-#: seconds for what is under way when all has ended, and for tasks over their limit to end
-QUIET_S = 120.0
+#: seconds for what is under way then: the longest fault, and a lease
+QUIET_S = 200.0
 #: a client that cannot connect tries for so long
 CONNECTING_S = 500.0
 
@@ -40,7 +40,7 @@ class Violation(AssertionError):  # noqa: N818 - it is found, not made
 
 
 class Chaos:
-    """A run: workers join, clients submit, faults happen; then all is put right and compared.
+    """A run: workers join, clients submit, faults happen and end; then all is compared.
 
     Args:
         seed: of everything.
@@ -149,7 +149,7 @@ class Chaos:
     # -- the end
 
     def _settle(self):
-        """Put everything right, and wait for all that was promised."""
+        """Have whatever may be missing come, and wait for all that was promised."""
         self._faults.end()
         taken = self.cluster.names()
         for name in NAMES:

@@ -127,5 +127,7 @@ class Watch:
             if known.dropped or worker.core.flights:
                 told.append(f"{known.address}: {known.dropped} dropped, {worker.core.flights}")
         registered = self._cluster.scheduler.core.state.by_address
-        living = [worker.address for worker in self._cluster.workers.values()]
-        return told + [f"{each} lives unregistered" for each in living if each not in registered]
+        for worker in self._cluster.workers.values():
+            if worker.address not in registered or worker._first is not None:
+                told.append(f"{worker.address} lives, and does not know that it is registered")
+        return told

@@ -198,7 +198,12 @@ class AsyncClient(DataMethods):
             )
             graph, shaped = op.as_graph(dsk, keys)
             records = session.submitter.submit_graph(graph, options)
-            return shaped(await self.gather([AsyncFuture(session, each) for each in records]))
+            futures = [AsyncFuture(session, each) for each in records]
+            try:
+                return shaped(await self.gather(futures))
+            finally:  # now, and not when the traceback of an error is let go
+                for each in futures:
+                    each.release()
 
         return defer.Deferred.fromCoroutine(compute())
 

@@ -238,7 +238,12 @@ class Client(DataMethods):
         )
         graph, shaped = op.as_graph(dsk, keys)
         records = session.submitter.submit_graph(graph, options)
-        return shaped(self.gather([Future(session, record) for record in records]))
+        futures = [Future(session, record) for record in records]
+        try:
+            return shaped(self.gather(futures))
+        finally:  # now, and not when the traceback of an error is let go
+            for each in futures:
+                each.release()
 
     def gather(self, futures: Any, errors: str = "raise") -> Any:
         """The results of futures, in the shape given: one, a list, a tuple or a dict.

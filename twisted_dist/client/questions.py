@@ -45,7 +45,12 @@ class Questions:
         self._last += 1
         answer: defer.Deferred[Any] = defer.Deferred()
         self._waiting[self._last] = answer
-        self._send(message.pack(self._last, *fields))
+        request = self._last
+        try:
+            self._send(message.pack(request, *fields))
+        except BaseException:
+            del self._waiting[request]
+            raise
         try:
             if within_s is not None:
                 answer.addTimeout(within_s, self._reactor)
