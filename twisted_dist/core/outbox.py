@@ -52,25 +52,30 @@ class Outbox:
             for task_id, address in places.items():
                 by_address.setdefault(address, []).append(task_id)
             self._tasks[worker].sources.extend(by_address.items())
-        out: list[Instruction] = [
-            *self._drop.values(),
-            *self._release.values(),
-            *self._functions,
-            *self._tasks.values(),
-            *(CopyData(each.id, list(places.items())) for each, places in self._copies.items()),
-            *self._replies,  # before what is reported of the futures that one hands out
-            *self._finished.values(),
-            *self._erred.values(),
-            *self._other,
-        ]
-        if out:
-            for table in (self._finished, self._erred, self._tasks, self._sources):
-                table.clear()
-            self._release.clear()
-            self._drop.clear()
+        out: list[Instruction] = []
+        for each in (self._drop, self._release):
+            if each:
+                out += each.values()
+                each.clear()
+        if self._functions:
+            out += self._functions
             self._functions.clear()
+        if self._tasks:
+            out += self._tasks.values()
+            self._tasks.clear()
+            self._sources.clear()
+        if self._copies:
+            out += [CopyData(w.id, list(where.items())) for w, where in self._copies.items()]
             self._copies.clear()
+        if self._replies:  # before what is reported of the futures that one hands out
+            out += self._replies
             self._replies.clear()
+        for reports in (self._finished, self._erred):
+            if reports:
+                out += reports.values()
+                reports.clear()
+        if self._other:
+            out += self._other
             self._other.clear()
         return out
 

@@ -14,7 +14,7 @@ from twisted_dist.aliases import TaskId
 
 #: ids that are remembered at most, about 40 bytes each; the oldest entries go first
 MOST_IDS: Final = 100_000
-#: an entry counts as so many ids at least
+#: an entry counts as so many ids more
 LEAST_IDS: Final = 8
 
 
@@ -31,21 +31,19 @@ class Story:
     """The entries, oldest first."""
 
     def __init__(self, most: int = MOST_IDS) -> None:
-        self._entries: deque[Entry] = deque()
+        #: plain tuples, with what each counts as at the end: this is called for every batch
+        self._entries: deque[tuple[float, str, Sequence[TaskId], str, int]] = deque()
         self._most = most
         self._size = 0
 
-    @staticmethod
-    def _weight(ids: Sequence[TaskId]) -> int:
-        return LEAST_IDS if isinstance(ids, range) else max(LEAST_IDS, len(ids))
-
     def note(self, now: float, what: str, ids: Sequence[TaskId], where: str) -> None:
         """Remember; *ids* is kept, and not copied."""
-        self._entries.append(Entry(now, what, ids, where))
-        self._size += self._weight(ids)
+        weight = LEAST_IDS if type(ids) is range else LEAST_IDS + len(ids)
+        self._entries.append((now, what, ids, where, weight))
+        self._size += weight
         while self._size > self._most and len(self._entries) > 1:
-            self._size -= self._weight(self._entries.popleft().ids)
+            self._size -= self._entries.popleft()[-1]
 
     def of(self, task_id: TaskId) -> Iterator[Entry]:
         """What is remembered of one task, in order."""
-        return (entry for entry in self._entries if task_id in entry.ids)
+        return (Entry(*entry[:-1]) for entry in self._entries if task_id in entry[2])

@@ -74,8 +74,9 @@ class SlotPool:
         self._queue: SimpleQueue[TaskSpec | object | None] = SimpleQueue()
         #: slots that wait for the queue
         self._idle: set[int] = set()
-        #: not begun yet; whoever pops a task owns it
+        #: not begun yet; whoever takes a task out, under the lock, owns it
         self._waiting: dict[TaskId, TaskSpec] = {}
+        self._taking = threading.Lock()
         self._outcomes: list[Outcome] = []
         self._lock = threading.Lock()
         self._delivered_at = 0.0
@@ -120,7 +121,8 @@ class SlotPool:
 
     def drop(self, ids: Iterable[TaskId]) -> list[TaskId]:
         """Take tasks back; returns those that had not begun, and now never will."""
-        return [each for each in ids if self._waiting.pop(each, None) is not None]
+        with self._taking:
+            return [each for each in ids if self._waiting.pop(each, None) is not None]
 
     def flush(self) -> None:
         """Deliver what has gathered."""
@@ -198,7 +200,7 @@ class SlotPool:
             spec = self._next(slot)
             if spec is None:
                 return
-            if not isinstance(spec, TaskSpec) or waiting.pop(spec.task_id, None) is not spec:
+            if not isinstance(spec, TaskSpec) or not self._take(spec):
                 continue  # told to look, or the task was dropped
             self._running.add(spec.task_id)
             if on_start is not None:
@@ -214,6 +216,18 @@ class SlotPool:
                 self._delivered_at = now
                 self.flush()
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
+
+    def _take(self, spec: TaskSpec) -> bool:
+        """Whether a task is still to be run, by whoever asks.
+
+        One that was dropped, and has come again since, waits under the same id: that is not
+        the one which was taken from the queue.
+        """
+        with self._taking:
+            if self._waiting.get(spec.task_id) is not spec:
+                return False
+            del self._waiting[spec.task_id]
+            return True
 
     def _run(self, spec: TaskSpec) -> Outcome:
         task = RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)

@@ -37,7 +37,7 @@ def expected_s(function: SchedulerFunction | None) -> float:
 
 def has_room(worker: SchedulerWorker) -> bool:
     """Whether *worker* should be given more."""
-    count = worker.busy
+    count = len(worker.processing) - len(worker.seceded) + len(worker.dropped)  # `busy`
     return count < worker.nthreads or (
         worker.occupancy < AHEAD_S * worker.nthreads and count < MOST_AHEAD
     )
