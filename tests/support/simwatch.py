@@ -69,8 +69,9 @@ class Watch:
             self._cluster.net.note(function.__name__, *args[:-1])
             busy, held = [], []
             if type(what) in _LOSING:
-                workers = state.workers.values()
-                busy = [each for each in workers if each.processing or each.has_what]
+                # one that was never heard of may not know that it is registered: it gives up
+                heard = [each for each in state.workers.values() if each.metrics]
+                busy = [each for each in heard if each.processing or each.has_what]
             elif type(what) is s.InputsMissing:
                 missing = filter(None, map(state.tasks.get, what.missing))
                 held = [task for task in missing if task.state is MEMORY]
