@@ -219,3 +219,58 @@ def test_client_that_is_not_there(desk):
     assert desk.ask(A, "acquire", number=1) not in desk.replies
     assert desk.told(desk.ask(B, "acquire", number=1, timeout=0.0))
     assert (A << CLIENT_SHIFT) not in desk.core.state.tasks
+
+
+def test_silent_client_is_given_nothing_for_ever(desk):
+    """`Semaphores` watch a lease that is granted while its client loses others."""
+    for name in "xy":
+        desk.told(desk.ask(A, "acquire", name, number=1))
+    again = desk.ask(A, "acquire", "x", number=1)
+    other = desk.ask(C, "acquire", "x", number=1)
+    pass_time(desk, 3 * LEASE_S)
+    assert desk.told(other) > desk.told(again)
+
+
+def test_one_alarm_for_each_holder(desk):
+    """`Semaphores` set no alarm for each lease, however many come and go."""
+    for _ in range(1000):
+        desk.told(desk.ask(A, "release", number=desk.told(desk.ask(A, "acquire", number=1))))
+    assert len(desk.core.state.alarms._heap) < 100
+    assert desk.core.state.alarms.next() is None
+
+
+def test_put_that_was_too_late_holds_nothing(desk):
+    """`Queues` let go of the futures in what was not let in, at once."""
+    task_id = submit(desk, A, 0)
+    desk.told(desk.ask(A, "queue-put", number=1, blob=b"1"))
+    late = desk.ask(A, "queue-put", number=1, blob=b"2", ids=[task_id], timeout=1.0)
+    desk.tell(s.KeysReleased(A, [task_id]))
+    assert desk.core.state.tasks
+    desk.wait(2.0)
+    assert desk.told(late) is False
+    assert not desk.core.state.tasks
+
+
+@pytest.mark.parametrize("end", ["late", "lost", "refused"])
+def test_queue_that_nobody_uses_is_forgotten(desk, end):
+    """`Queues` keep no maxsize of those who have waited in vain, have gone, or were refused."""
+    if end == "refused":
+        assert "scatter" in desk.error(desk.ask(A, "queue-put", number=2, blob=b"x" * (2**20 + 1)))
+    else:
+        desk.ask(A, "queue-get", number=2, timeout=1.0 if end == "late" else -1.0)
+    if end == "late":
+        desk.wait(2.0)
+    elif end == "lost":
+        desk.tell(s.ClientLost(A))
+    assert desk.told(desk.ask(B, "queue-put", number=3, blob=b"")) is True
+
+
+def test_lines_that_nobody_stands_in_are_forgotten(desk):
+    """`Lines` keep no name that has been waited for in vain."""
+    for n in range(100):
+        for what in ("event-wait", "variable-get", "queue-get"):
+            desk.ask(A, what, f"e{n}", timeout=0.5)
+    shared = desk.core._members._coordination
+    assert len([*shared.events._lines, *shared.variables._lines]) == 200
+    desk.wait(1.0)
+    assert not [*shared.events._lines, *shared.variables._lines, *shared.queues._by_name]

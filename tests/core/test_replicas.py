@@ -240,3 +240,16 @@ def test_restart_gives_everything_up(desk):
     assert not state.tasks
     task_id = submit(desk, B, 1)
     assert state.tasks[task_id].processing_on.id == 5
+
+
+@pytest.mark.parametrize(("what", "number"), [("rebalance", 0), ("replicate", 2)])
+def test_data_that_is_forgotten_on_its_way(desk, what, number):
+    """`Replicas` answer, and remember nothing, when what they move is nobody's any more."""
+    ids = done(desk, 4, nbytes=1000)
+    asked, out = ask(desk, what, ids, number)
+    assert copies(out)
+    desk.tell(s.WorkerLost(1, "gone"))
+    desk.tell(s.KeysReleased(A, ids))
+    assert not desk.core.state.tasks
+    assert not desk.core.state.copying
+    assert asked in desk.replies

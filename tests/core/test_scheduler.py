@@ -124,3 +124,12 @@ def test_error_reaches_all_dependents():
     (report,) = [i for i in out if isinstance(i, ReportErred)]
     assert report.ids == [BASE, BASE + 1]
     assert report.blobs == [b"e", b"e"]
+
+
+def test_failure_is_told_once():
+    """`SchedulerCore` does not tell of a failure again when more needs it."""
+    core = network(1)
+    (sent,) = [each for each in submit(core, 1) if isinstance(each, SendTasks)]
+    core.handle(s.TasksErred(1, sent.runs[0].ids, sent.runs[0].attempts, [b"e"], ["t"]), 1.0)
+    (report,) = submit(core, 1, BASE + 1, [[BASE]])
+    assert report.ids == [BASE + 1]

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from attrs import define, field
 
-from twisted_dist.client.pickling import checked_call
+from twisted_dist.client.pickling import check_call, pickled_call
 from twisted_dist.core.graph import CycleError, depth_first
 from twisted_dist.errors import UsageProblem
 from twisted_dist.execution.graphs import Nested, Ref, as_it_is, call_given, run_node
@@ -125,7 +125,7 @@ class GraphReader:
             order = depth_first(deps, [numbers[each] for each in outputs])
         except CycleError as problem:
             raise _cycle([names[each] for each in problem.cycle]) from None
-        graph = _pickle(order, names, list(calls.values()))
+        graph = _pickle(order, names, list(calls.values()), [len(each) for each in deps])
         positions = [0] * len(order)
         for position, number in enumerate(order):
             positions[number] = position
@@ -250,8 +250,10 @@ class GraphReader:
 # -- pickles
 
 
-def _pickle(order: list[int], names: list[Hashable], calls: list[Call]) -> PickledGraph:
-    """The calls in order, with their names and functions."""
+def _pickle(
+    order: list[int], names: list[Hashable], calls: list[Call], inputs: list[int]
+) -> PickledGraph:
+    """The calls in order, with their names and functions; *inputs* are how many each has."""
     graph = PickledGraph()
     uses = Counter([id(call.function) for call in calls])
     known: dict[int, int] = {}
@@ -265,7 +267,9 @@ def _pickle(order: list[int], names: list[Hashable], calls: list[Call]) -> Pickl
             graph.functions.append(function)
         name = _name(names[number])
         graph.which.append(which)
-        graph.calls.append(checked_call(name, args, kwargs))
+        blob = pickled_call(args, kwargs)
+        check_call(name, blob, inputs[number])
+        graph.calls.append(blob)
         graph.keys.append(name)
     return graph
 

@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.graphs import GraphReader, PickledGraph
+from twisted_dist.client.options import check_text
 from twisted_dist.client.rpc import terminate
 from twisted_dist.client.session import Session
 from twisted_dist.errors import UsageProblem
@@ -29,11 +30,10 @@ def as_keys(key: str | Sequence[str] | None, count: int | None = None) -> list[s
     """``key=`` of `map` as a name for each task: given, or numbered from one."""
     if key is None:
         return None
-    if isinstance(key, str):
-        return [f"{key}-{n}" for n in range(count or 0)]
-    names = list(key)
+    names = [f"{key}-{n}" for n in range(count or 0)] if isinstance(key, str) else list(key)
     if not all(isinstance(each, str) and each for each in names):
         raise UsageProblem(f"key={key!r}: names are strings that are not empty")
+    check_text("key", *names)
     return names
 
 

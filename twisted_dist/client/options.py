@@ -24,6 +24,14 @@ def as_names(workers: str | Iterable[str] | None) -> list[str]:
     return [workers] if isinstance(workers, str) else list(workers)
 
 
+def check_text(what: str, *texts: str) -> None:
+    """Refuse what the wire cannot carry, as halves of characters in odd names of files."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as problem:
+        raise UsageProblem(f"{what}={problem.object!r} is not text that UTF-8 can say") from None
+
+
 def as_options(
     workers: str | Iterable[str] | None = None,
     allow_other_workers: bool = False,
@@ -45,10 +53,12 @@ def as_options(
         options["workers"] = names = sorted(set(as_names(workers)))
         if not all(isinstance(each, str) for each in names):
             raise UsageProblem(f"workers={workers!r}: addresses, hosts or names are strings")
+        check_text("workers", *names)
         if allow_other_workers:
             options["allow_other_workers"] = True
     if resources:
         options["resources"] = as_amounts(resources)
+        check_text("resources", *resources)
     if wait_for_worker and options:
         options["wait_for_worker"] = True
     if retries:

@@ -17,6 +17,8 @@ from twisted_dist.execution.payloads import dumps
 
 #: arguments of one call beyond this are to be scattered; a frame must hold them
 MAX_CALL_BYTES: Final = 8 * 2**20
+#: inputs of one task: a frame must hold their ids, and again with where they are
+MAX_INPUTS: Final = 500_000
 #: a pickle longer than this holds more than a module's and a function's name
 MAX_REFERENCE_BYTES: Final = 256
 
@@ -89,15 +91,22 @@ def _by_reference(function: Any, blob: bytes) -> bool:
         return False
 
 
-def checked_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> bytes:
-    """A pickled call. Raises UsageProblem where it is too large."""
-    blob = _dump()((args, kwargs or {}))
+def check_call(name: str, blob: bytes, inputs: int) -> None:
+    """Refuse a call that no message can carry. Raises UsageProblem."""
     if len(blob) > MAX_CALL_BYTES:
         raise UsageProblem(
             f"the arguments of {name} take {len(blob)} bytes, more than "
             f"{MAX_CALL_BYTES}: scatter() them and pass the future"
         )
-    return blob
+    if inputs > MAX_INPUTS:
+        raise UsageProblem(
+            f"{name} has {inputs} inputs, more than {MAX_INPUTS}: bring some together first"
+        )
+
+
+def pickled_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """A call as its task's process loads it."""
+    return _dump()((args, kwargs))
 
 
 class Calls(NamedTuple):
@@ -150,11 +159,7 @@ class CallPickler:
         try:
             for call in calls:
                 blob = dump(call)
-                if len(blob) > MAX_CALL_BYTES:
-                    raise UsageProblem(
-                        f"the arguments of {name} take {len(blob)} bytes, more than "
-                        f"{MAX_CALL_BYTES}: scatter() them and pass the future"
-                    )
+                check_call(name, blob, len(found))
                 blobs.append(blob)
                 deps.append(list(found))
                 if found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
 
@@ -117,7 +117,3 @@ class Records:
         if not in_time:
             left = sum(each.status is PENDING for each in pending)
             raise TimeoutError(f"{left} of {len(records)} tasks not done within {timeout} s")
-
-    def pending(self) -> Iterator[Record]:
-        """Those of which nothing is known yet."""
-        return (each for each in list(self._by_id.values()) if each.status is PENDING)

@@ -11,6 +11,7 @@ from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.task import SchedulerTask
 
 if TYPE_CHECKING:
+    from twisted_dist.core.alarms import Alarm
     from twisted_dist.core.coordination.waiting import Waiter
 
 
@@ -111,6 +112,7 @@ class SchedulerClient:
         "alone",
         "id",
         "inlined",
+        "lease_alarm",
         "leases",
         "lent",
         "name",
@@ -139,5 +141,7 @@ class SchedulerClient:
         #: {token of a lease that it holds: name of the semaphore}, and when it said so last
         self.leases: dict[int, str] = {}
         self.renewed_at = 0.0
+        #: what looks after them; set exactly while there are any
+        self.lease_alarm: Alarm | None = None
         #: its requests that are not answered yet
         self.waiters: dict[Waiter, None] = {}

@@ -238,42 +238,38 @@ def settle_deps(state: SchedulerState, task: SchedulerTask) -> None:
 def fail(state: SchedulerState, task: SchedulerTask, erred_by: tuple[str, bytes, str]) -> None:
     """Any state but MEMORY → ERRED, with all that needs it; the clients are told."""
     leave_active(state, task)
-    task.state = ERRED
-    task.erred_by = erred_by
+    _become_erred(state, task, erred_by)
     cascade(state, task)
 
 
+def _become_erred(
+    state: SchedulerState, task: SchedulerTask, erred_by: tuple[str, bytes, str]
+) -> None:
+    """What is not active any more → ERRED; its clients are told, this once."""
+    task.state = ERRED
+    task.erred_by = erred_by
+    for client in task.wanted_by or ():
+        if client.id:
+            for own_id in client.names.get(task, (task.id,)):
+                state.outbox.erred(client, own_id, *erred_by)
+
+
 def cascade(state: SchedulerState, cause: SchedulerTask) -> None:
-    """Report a failed task and fail every active task that needs it."""
+    """Fail every active task that needs one that has failed."""
     assert cause.erred_by is not None
     stack = [cause]
     failed = []
     while stack:
         task = stack.pop()
         failed.append(task)
-        for client in task.wanted_by or ():
-            report_erred(state, client, task, cause.erred_by)
         for dependent in task.dependents or ():
             if dependent.state in ACTIVE:
                 leave_active(state, dependent)
-                dependent.state = ERRED
-                dependent.erred_by = cause.erred_by
+                _become_erred(state, dependent, cause.erred_by)
                 stack.append(dependent)
     for task in failed:
         let_run_away(state, task)
         release_if_unneeded(state, task)
-
-
-def report_erred(
-    state: SchedulerState,
-    client: SchedulerClient,
-    task: SchedulerTask,
-    erred_by: tuple[str, bytes, str],
-) -> None:
-    """Tell a client of a failure."""
-    if client.id:
-        for own_id in client.names.get(task, (task.id,)):
-            state.outbox.erred(client, own_id, *erred_by)
 
 
 def leave_active(state: SchedulerState, task: SchedulerTask) -> None:
@@ -314,6 +310,8 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
                 del state.keys[each.key]
             state.outbox.rows.pop(each, None)
             state.replicated.pop(each, None)
+            if state.copying.pop(each, None):
+                state.to_replicate[each] = None  # who waits for its copies waits in vain
             demand = each.group.demand
             if demand is not None:
                 demand.tasks -= 1

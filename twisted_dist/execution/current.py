@@ -59,14 +59,19 @@ class RunningTask:
 _running = threading.local()
 
 
+def set_running(make: Callable[[], RunningTask] | None) -> None:
+    """This thread runs a task from now on, or (None) no longer.
+
+    Args:
+        make: says which, if it is asked: nearly no task does, and all would pay for it.
+    """
+    _running.make = make
+
+
 def running_task() -> RunningTask | None:
     """The task that this thread runs; None outside of tasks."""
-    return getattr(_running, "task", None)
-
-
-def set_running(task: RunningTask | None) -> None:
-    """This thread runs *task* from now on."""
-    _running.task = task
+    make = getattr(_running, "make", None)
+    return make() if make is not None else None
 
 
 def waiting() -> contextlib.AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Final
@@ -230,9 +231,10 @@ class SlotPool:
             return True
 
     def _run(self, spec: TaskSpec) -> Outcome:
-        task = RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)
-        set_running(task)
-        try:
-            return self._runner.run(spec)
-        finally:
-            set_running(None)
+        set_running(partial(self._running_task, spec))
+        outcome = self._runner.run(spec)  # raises nothing
+        set_running(None)
+        return outcome
+
+    def _running_task(self, spec: TaskSpec) -> RunningTask:
+        return RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)

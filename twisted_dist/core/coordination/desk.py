@@ -6,6 +6,7 @@ from twisted_dist.core.coordination.events import Events
 from twisted_dist.core.coordination.queues import Queues
 from twisted_dist.core.coordination.semaphores import Semaphores
 from twisted_dist.core.coordination.variables import Variables
+from twisted_dist.core.coordination.waiting import leave_all
 from twisted_dist.core.parcels import Parcels
 from twisted_dist.core.peers import SchedulerClient
 from twisted_dist.core.requests import Operation
@@ -28,8 +29,7 @@ class Coordination:
 
     def client_lost(self, client: SchedulerClient) -> None:
         """A client is gone: it waits for nothing, and what it held is free."""
-        for waiter in list(client.waiters):
-            waiter.leave()
+        leave_all(client)
         self.semaphores.lose(client)
         self.queues.client_lost(client)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted_dist.core import stimuli as s
-from twisted_dist.core.coordination.waiting import Line
+from twisted_dist.core.coordination.waiting import Lines
 from twisted_dist.core.peers import SchedulerClient
 from twisted_dist.core.requests import Operation
 from twisted_dist.core.state import SchedulerState
@@ -15,7 +15,7 @@ class Events:
     def __init__(self, state: SchedulerState) -> None:
         self._state = state
         self._set: set[str] = set()
-        self._lines: dict[str, Line] = {}
+        self._lines = Lines(state)
 
     def operations(self) -> dict[str, Operation]:
         """For `Requests`."""
@@ -28,10 +28,8 @@ class Events:
 
     def _set_event(self, client: SchedulerClient, fact: s.Asked) -> None:
         self._set.add(fact.name)
-        line = self._lines.pop(fact.name, None)
-        if line is not None:
-            for waiter in iter(line.first, None):
-                waiter.answer(True)
+        for waiter in self._lines.serve(fact.name):
+            waiter.answer(True)
         self._state.outbox.reply(client, fact.request, None)
 
     def _clear_event(self, client: SchedulerClient, fact: s.Asked) -> None:
@@ -45,18 +43,12 @@ class Events:
         """Answered with True once it is set, with False when the time has run out."""
         if fact.name in self._set:
             self._state.outbox.reply(client, fact.request, True)
-            return
-        line = self._lines.get(fact.name)
-        if line is None or line.first() is None:
-            self._lines[fact.name] = line = Line(self._state)
-        line.join(client, fact, False)
-        if line.first() is None:
-            del self._lines[fact.name]
+        else:
+            self._lines.join(client, fact, False)
 
     def clear(self) -> None:
         """A restart: none is set, and who waits is told."""
         self._set.clear()
-        lines, self._lines = self._lines, {}
-        for name, line in lines.items():
-            for waiter in iter(line.first, None):
+        for name in self._lines:
+            for waiter in self._lines.serve(name):
                 waiter.answer(None, f"event {name!r}: the network was restarted")

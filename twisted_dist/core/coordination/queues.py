@@ -7,6 +7,7 @@ the taker is lost before, the item goes back to the front.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from twisted_dist.core import stimuli as s
@@ -23,12 +24,14 @@ MOST_ITEMS: Final = 100_000
 class _Queue:
     __slots__ = ("items", "maxsize", "name", "putters", "takers")
 
-    def __init__(self, state: SchedulerState, name: str, maxsize: int) -> None:
+    def __init__(
+        self, state: SchedulerState, name: str, maxsize: int, left: Callable[[_Queue], None]
+    ) -> None:
         self.name = name
         self.maxsize = maxsize
         self.items: deque[Parcel] = deque()
-        self.takers = Line(state)
-        self.putters = Line(state)
+        self.takers = Line(state, lambda: left(self))
+        self.putters = Line(state, lambda: left(self))
 
 
 class Queues:
@@ -57,7 +60,7 @@ class Queues:
         """*maxsize* of 0 is whatever others have said."""
         queue = self._by_name.get(name)
         if queue is None:
-            queue = self._by_name[name] = _Queue(self._state, name, maxsize)
+            queue = self._by_name[name] = _Queue(self._state, name, maxsize, self._move)
         elif maxsize and not queue.maxsize:
             queue.maxsize = maxsize
         elif maxsize and queue.maxsize != maxsize:
@@ -70,8 +73,12 @@ class Queues:
         """Answered with True once it is in, with False when there was no room in time."""
         if fact.number < 0:
             raise RequestError(f"queue {fact.name!r}: maxsize {fact.number} is below 0")
-        queue = self._queue(fact.name, fact.number)
         parcel = self._parcels.make(client, fact, f"an item of queue {fact.name!r}")
+        try:
+            queue = self._queue(fact.name, fact.number)
+        except RequestError:
+            self._parcels.drop(parcel)
+            raise
         if len(queue.items) < (queue.maxsize or MOST_ITEMS):
             queue.items.append(parcel)
             self._state.outbox.reply(client, fact.request, True)
@@ -114,6 +121,8 @@ class Queues:
     def _move(self, queue: _Queue) -> None:
         """Let in what waits, hand out what is there, forget what nobody needs."""
         self._forget_late()
+        if self._by_name.get(queue.name) is not queue:
+            return  # it was forgotten before, or is not known yet
         while True:
             taker, putter = queue.takers.first(), queue.putters.first()
             if taker is not None and queue.items:

@@ -74,9 +74,10 @@ class Semaphores:
         """The token of a new lease."""
         self._last_token += 1
         semaphore.holders[self._last_token] = client
-        if not client.leases:
-            self._watch(client)
         client.leases[self._last_token] = semaphore.name
+        if client.lease_alarm is None:
+            client.renewed_at = self._state.now
+            self._watch(client)
         return self._last_token
 
     def _release(self, client: SchedulerClient, fact: s.Asked) -> None:
@@ -90,13 +91,20 @@ class Semaphores:
         self._state.outbox.reply(client, fact.request, None)
 
     def _free(self, client: SchedulerClient, token: int) -> None:
-        semaphore = self._by_name[client.leases.pop(token)]
+        semaphore = self._by_name[client.leases[token]]
         del semaphore.holders[token]
+        self._forget(client, token)
         waiter = semaphore.line.first()
         if waiter is not None:
             waiter.answer(self._grant(semaphore, waiter.client))
         if not semaphore.holders and semaphore.line.first() is None:
             del self._by_name[semaphore.name]
+
+    def _forget(self, client: SchedulerClient, token: int) -> None:
+        del client.leases[token]
+        if not client.leases and client.lease_alarm is not None:
+            client.lease_alarm.cancel()
+            client.lease_alarm = None
 
     # -- leases
 
@@ -106,21 +114,19 @@ class Semaphores:
         self._state.outbox.reply(client, fact.request, list(client.leases))
 
     def _watch(self, client: SchedulerClient) -> None:
-        """Look after the leases of a client from now on, while it has any."""
-        client.renewed_at = self._state.now
-        self._state.alarms.at(self._state.now + LEASE_S, lambda: self._look_at(client))
+        """Look after the leases of a client, by one alarm, while it has any."""
+        due = client.renewed_at + LEASE_S
+        client.lease_alarm = self._state.alarms.at(due, lambda: self._look_at(client))
 
     def _look_at(self, client: SchedulerClient) -> None:
-        due = client.renewed_at + LEASE_S
-        if not client.leases:
-            return
-        if due > self._state.now:
-            self._state.alarms.at(due, lambda: self._look_at(client))
+        client.lease_alarm = None
+        if client.renewed_at + LEASE_S > self._state.now:
+            self._watch(client)
         else:
             self.lose(client)
 
     def lose(self, client: SchedulerClient) -> None:
-        """All leases of a client are lost."""
+        """All leases that a client has by now are lost; one that it waits for is a new one."""
         for token in list(client.leases):
             self._free(client, token)
 
@@ -130,6 +136,6 @@ class Semaphores:
         self._by_name.clear()
         for each in semaphores:
             for token, client in each.holders.items():
-                client.leases.pop(token, None)
+                self._forget(client, token)
             for waiter in iter(each.line.first, None):
                 waiter.answer(None, f"{each.name!r}: the network was restarted")

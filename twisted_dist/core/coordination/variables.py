@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.coordination.semaphores import Semaphores
-from twisted_dist.core.coordination.waiting import Line
+from twisted_dist.core.coordination.waiting import Lines
 from twisted_dist.core.parcels import Parcel, Parcels
 from twisted_dist.core.peers import SchedulerClient
 from twisted_dist.core.requests import Operation, RequestError
@@ -19,7 +19,7 @@ class Variables:
         self._parcels = parcels
         self._semaphores = semaphores
         self._values: dict[str, Parcel] = {}
-        self._lines: dict[str, Line] = {}
+        self._lines = Lines(state)
 
     def operations(self) -> dict[str, Operation]:
         """For `Requests`."""
@@ -39,10 +39,8 @@ class Variables:
         if old is not None:
             self._parcels.drop(old)
         self._state.outbox.reply(client, fact.request, None)
-        line = self._lines.pop(fact.name, None)
-        if line is not None:
-            for waiter in iter(line.first, None):
-                waiter.answer(self._parcels.lend(waiter.client, parcel))
+        for waiter in self._lines.serve(fact.name):
+            waiter.answer(self._parcels.lend(waiter.client, parcel))
 
     def _get(self, client: SchedulerClient, fact: s.Asked) -> None:
         """Answered with the value once there is one, with None when the time has run out."""
@@ -50,13 +48,8 @@ class Variables:
         if parcel is not None:
             told = self._parcels.lend(client, parcel)
             self._state.outbox.reply(client, fact.request, told)
-            return
-        line = self._lines.get(fact.name)
-        if line is None or line.first() is None:
-            self._lines[fact.name] = line = Line(self._state)
-        line.join(client, fact, None)
-        if line.first() is None:
-            del self._lines[fact.name]
+        else:
+            self._lines.join(client, fact, None)
 
     def _delete(self, client: SchedulerClient, fact: s.Asked) -> None:
         parcel = self._values.pop(fact.name, None)
@@ -69,7 +62,6 @@ class Variables:
         for parcel in self._values.values():
             self._parcels.drop(parcel)
         self._values.clear()
-        lines, self._lines = self._lines, {}
-        for name, line in lines.items():
-            for waiter in iter(line.first, None):
+        for name in self._lines:
+            for waiter in self._lines.serve(name):
                 waiter.answer(None, f"variable {name!r}: the network was restarted")
