@@ -90,9 +90,10 @@ def test_several_functions():
     outbox = Outbox()
     for n, digest in enumerate([D, E, E, D]):
         outbox.add(FIRST + n, {}, digest, calls(), None)
-    (fields,) = submissions(outbox)
-    assert fields["digests"] == [D, E]
-    assert fields["which"] == [0, 1, 1, 0]
+    first, fields = submissions(outbox)
+    assert (first["digests"], len(first["calls"])) == ([D], 1)  # nobody waits before it
+    assert fields["digests"] == [E, D]
+    assert fields["which"] == [0, 0, 1]
 
 
 def test_columns_of_keys_and_deps():
@@ -131,21 +132,38 @@ def test_bounds_of_gathering():
     outbox.add(FIRST, {}, D, calls(MOST_GATHERED), None)
     outbox.add(FIRST + MOST_GATHERED, {}, D, calls(), None)
     assert FIRST + MOST_GATHERED in [fields["first"] for fields in submissions(outbox)]
-    for n in range(MOST_FUNCTIONS + 1):
+    for n in range(MOST_FUNCTIONS + 2):
         outbox.add(FIRST + n, {}, b"%016d" % n, calls(), None)
-    assert [len(fields["digests"]) for fields in submissions(outbox)] == [MOST_FUNCTIONS, 1]
+    assert [len(fields["digests"]) for fields in submissions(outbox)] == [1, MOST_FUNCTIONS, 1]
 
 
-def test_what_is_added_while_it_is_taken():
-    """`Outbox.take` gives what is added meanwhile too, and never adds to what it has given."""
+def test_what_is_added_after_it_was_taken():
+    """`Outbox.take` leaves nothing, and what comes later is never added to what it gave."""
     outbox = Outbox()
-    outbox.add(FIRST, {}, D, calls(), None)
-    taking = outbox.take()
-    next(taking)
-    outbox.add(FIRST + 1, {}, D, calls(), None)
-    _, fields = schema.decode(next(taking), ALLOWED)
-    assert (fields["first"], len(fields["calls"])) == (FIRST + 1, 1)
-    assert list(taking) == []
+    outbox.add(FIRST, {}, D, calls(2), None)
+    assert len(outbox.take()) == 1
+    outbox.add(FIRST + 2, {}, D, calls(), None)
+    (fields,) = submissions(outbox)
+    assert (fields["first"], len(fields["calls"])) == (FIRST + 2, 1)
+    assert outbox.take() == []
+
+
+def test_one_alone_is_ready_to_go():
+    """`Outbox.add` packs a task that comes first with all that belongs to it."""
+    outbox = Outbox()
+    outbox.add(FIRST + 1, {"retries": 1}, D, calls(1, [FIRST]), ["k"])
+    (fields,) = submissions(outbox)
+    assert fields == {
+        "first": FIRST + 1,
+        "digests": [D],
+        "which": [],
+        "calls": calls(1, [FIRST]).blobs,
+        "deps": [[FIRST]],
+        "keys": ["k"],
+        "shared": True,
+        "wanted": [],
+        "options": {"retries": 1},
+    }
 
 
 def test_clear():

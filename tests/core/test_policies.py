@@ -8,7 +8,7 @@ from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.explain import explain, find
-from twisted_dist.core.story import LEAST_IDS, Story
+from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerFunction
 
 FIRST = A << CLIENT_SHIFT
@@ -199,7 +199,7 @@ def test_explanations(desk):
 
 def test_story_is_bounded():
     """`Story` forgets the oldest, and finds what it has."""
-    story = Story(most=10 * LEAST_IDS)
+    story = Story(most_entries=10)
     for n in range(100):
         story.note(float(n), "was", range(n, n + 1000), "here")
     assert [entry.now for entry in story.of(95)] == [float(n) for n in range(90, 96)]

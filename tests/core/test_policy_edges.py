@@ -194,4 +194,8 @@ def test_time_limit_of_what_has_ended(desk):
     desk.tell(s.TasksFinished(1, [FIRST], [2], [8], [10], [b"v"]))
     desk.wait(5.0)
     assert desk.core.state.tasks[FIRST].state == "memory"
-    assert desk.core.state.alarms.next() is None
+    (worker,) = desk.core.state.workers.values()  # its lease is all that is left
+    assert desk.core.state.alarms.next() <= worker.last_seen + desk.core.lease_s
+    assert [each for *_, each in desk.core.state.alarms._heap if each.function is not None] == [
+        worker.lease_alarm
+    ]

@@ -45,13 +45,3 @@ def test_goes_off_once_after_its_delay(alarm):
         assert alarm.times[-1] - set_at >= DELAY_S * 0.9
         time.sleep(2 * DELAY_S)
         assert len(alarm.times) == times
-
-
-def test_a_cleared_alarm_stays_quiet(alarm):
-    """`Alarm.clear` takes a `set` back; a later one counts."""
-    alarm.set()
-    alarm.clear()
-    time.sleep(3 * DELAY_S)
-    assert alarm.times == []
-    alarm.set()
-    assert gone_off(alarm, 1)

@@ -93,13 +93,16 @@ def only_one_name_is_told(patch):
 
 def failures_stop_at_their_cause(patch):
     """Clients are not told of tasks that failed because of another."""
-    report_erred = transitions.report_erred
+    become_erred = transitions._become_erred
 
-    def mutated(state, client, task, erred_by):
-        if not task.deps:
-            report_erred(state, client, task, erred_by)
+    def mutated(state, task, erred_by):
+        told = task.wanted_by
+        if any(dep.erred_by is erred_by for dep in task.deps):
+            task.wanted_by = None
+        become_erred(state, task, erred_by)
+        task.wanted_by = told
 
-    _replace(patch, "report_erred", mutated)
+    patch.setattr(transitions, "_become_erred", mutated)
 
 
 def inputs_in_order_of_age(patch):
@@ -118,7 +121,7 @@ def silence_is_life(patch):
     expire = SchedulerCore.expire
 
     def mutated(self, now):
-        for worker in self.state.heard:
+        for worker in self.state.workers.values():
             worker.last_seen = now
         return expire(self, now)
 

@@ -17,7 +17,7 @@ from twisted_dist.client.future import Future, Record
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
 from twisted_dist.errors import TwistedDistError
-from twisted_dist.execution.current import Pass, waiting
+from twisted_dist.execution.current import Pass, while_waiting
 from twisted_dist.wire.membership import Membership
 
 
@@ -102,8 +102,7 @@ class Client(DataMethods):
 
     def run_coroutine(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a coroutine function in the reactor's thread and wait; for our own modules."""
-        with waiting():
-            return self._thread.call(function, *args)
+        return while_waiting(self._thread.call, function, *args)
 
     @staticmethod
     def make_future(session: Session, record: Record) -> Future:

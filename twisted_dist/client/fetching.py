@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted_dist.aliases import TaskId
 from twisted_dist.client.future import Record
 from twisted_dist.errors import ConnectError, ConnectionClosedError
-from twisted_dist.execution.current import waiting
+from twisted_dist.execution.current import while_waiting
 from twisted_dist.wire.pool import DataPool
 
 #: rounds of asking where results are; between them a lost one may be computed again
@@ -99,9 +99,7 @@ class Fetcher:
             fetching.addBoth(lambda _: done.set())
 
         self._reactor.callFromThread(start)
-        with waiting():
-            in_time = done.wait(timeout)
-        if not in_time:
+        if not while_waiting(done.wait, timeout):
             raise TimeoutError(f"results not fetched within {timeout} s")
         if problems:
             raise problems[0]

@@ -1,14 +1,14 @@
 """What a client is about to send: payloads, and submissions that still gather.
 
 Single submissions that follow one another become one message, as a `map` is: a message for
-each would cost client and scheduler ten times as much as the task in it.
+each would cost client and scheduler ten times as much as the task in it. One that comes
+when nothing else is there is ready to go at once, and what follows gathers behind it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from twisted_dist.aliases import Digest, TaskId
@@ -78,10 +78,11 @@ class Batch:
             and self.options == options
         )
 
-    def encode(self) -> Iterator[bytes]:
+    def encode(self) -> list[bytes]:
         """Payloads of about `TARGET_BYTES`; nearly always one."""
-        start = 0
         count = len(self.calls)
+        payloads: list[bytes] = []
+        start = 0
         needed = self._needed_later() if self.wanted is not None else None
         held: list[TaskId] = []
         while start < count:
@@ -97,10 +98,11 @@ class Batch:
                 later = [n for n in range(start, end) if needed[n] >= end and n not in own]
                 held += [self.first + n for n in later]
                 wanted = sorted(n - start for n in (*own, *later))
-            yield self._piece(start, end, wanted)
+            payloads.append(self._piece(start, end, wanted))
             start = end
         if held:
-            yield from schema.RELEASE.encode(Ids(held))
+            payloads += schema.RELEASE.encode(Ids(held))
+        return payloads
 
     def _needed_later(self) -> list[int]:
         """For each task the last position that needs it; -1 where none does."""
@@ -140,7 +142,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: deque[bytes | Batch] = deque()
+        self._entries: list[bytes | Batch] = []
 
     def put(self, entry: bytes | Batch) -> None:
         """Add a payload, or a batch that is complete."""
@@ -157,7 +159,16 @@ class Outbox:
     ) -> None:
         """Add tasks, to the batch that was added last if they continue it."""
         shared = keys is not None
+        alone = len(pickled.blobs) == 1
         with self._lock:
+            if alone and not self._entries:  # somebody may wait for it: what follows gathers
+                deps = pickled.deps if pickled.any_deps else []
+                self._entries.append(
+                    schema.SUBMIT.pack(
+                        first, [digest], [], pickled.blobs, deps, keys or [], shared, [], options
+                    )
+                )
+                return
             last = self._entries[-1] if self._entries else None
             if not isinstance(last, Batch) or not last.takes(first, options, shared):
                 last = Batch(first, options, shared)
@@ -169,14 +180,14 @@ class Outbox:
         with self._lock:
             self._entries.clear()
 
-    def take(self) -> Iterator[bytes]:
-        """All payloads, whatever is added meanwhile included."""
-        while True:
-            with self._lock:
-                if not self._entries:
-                    return
-                entry = self._entries.popleft()
+    def take(self) -> list[bytes]:
+        """All that is there, as payloads."""
+        with self._lock:
+            entries, self._entries = self._entries, []
+        payloads: list[bytes] = []
+        for entry in entries:
             if isinstance(entry, Batch):
-                yield from entry.encode()
+                payloads += entry.encode()
             else:
-                yield entry
+                payloads.append(entry)
+        return payloads

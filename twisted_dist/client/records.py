@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.client.future import FINISHED, LOST, PENDING, Countdown, ErredBy, Record
-from twisted_dist.execution.current import waiting
+from twisted_dist.execution.current import while_waiting
 
 
 class Records:
@@ -35,7 +35,9 @@ class Records:
             made = [Record(n, f"{name}-{n:x}") for n in range(first, first + count)]
         else:
             made = [Record(n, key) for n, key in enumerate(keys, first)]
-        self._by_id.update((record.id, record) for record in made)
+        by_id = self._by_id
+        for record in made:
+            by_id[record.id] = record
         return made
 
     def forget(self, task_id: TaskId) -> bool:
@@ -112,8 +114,6 @@ class Records:
         countdown = Countdown(len(pending))
         for each in pending:
             self.when_done(each, countdown)
-        with waiting():
-            in_time = countdown.wait(timeout)
-        if not in_time:
+        if not while_waiting(countdown.wait, timeout):
             left = sum(each.status is PENDING for each in pending)
             raise TimeoutError(f"{left} of {len(records)} tasks not done within {timeout} s")

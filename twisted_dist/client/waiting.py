@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from twisted_dist.client.future import Countdown, Future, Record
 from twisted_dist.errors import UsageProblem
-from twisted_dist.execution.current import waiting as task_waiting
+from twisted_dist.execution.current import while_waiting
 
 ALL_COMPLETED: Final = "ALL_COMPLETED"
 FIRST_COMPLETED: Final = "FIRST_COMPLETED"
@@ -31,9 +31,7 @@ def as_completed(futures: Iterable[Future], with_results: bool = False) -> Itera
     for record, future in waiting.items():
         future._session.records.when_done(record, done.put)
     while waiting:
-        with task_waiting():
-            record = done.get()
-        future = waiting.pop(record)
+        future = waiting.pop(while_waiting(done.get))
         yield (future, future.result()) if with_results else future
 
 
@@ -54,9 +52,7 @@ def wait(
         countdown = Countdown(1 if first else len(pending))
         for each in pending:
             each._session.records.when_done(each._record, countdown)
-        with task_waiting():
-            in_time = countdown.wait(timeout)
-        if not in_time:
+        if not while_waiting(countdown.wait, timeout):
             raise TimeoutError(f"{len(pending)} futures not done within {timeout} s")
     done = {each for each in futures if each.done()}
     return DoneAndNotDone(done, set(futures) - done)

@@ -96,9 +96,16 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
     ready = state.ready
     group = ready.first().group
     seconds = expected_s(group.function)
-    share = -(-ready.ahead() // max(1, len(takers)))
+    tasks = ready.ahead()
+    if tasks == 1:  # somebody may wait for just this one
+        worker = next(reversed(takers))
+        (task,) = ready.take(1)
+        assign(state, worker, task, seconds)
+        state.note_room(worker)
+        return
+    share = -(-tasks // len(takers))
     # who was last to become free comes first: its caches are warm
-    for worker in list(islice(reversed(takers), ready.ahead())):
+    for worker in list(islice(reversed(takers), tasks)):
         quota = room(worker, seconds) if ahead else worker.nthreads - worker.busy
         for task in ready.take(min(share, quota)):
             assign(state, worker, task, seconds)

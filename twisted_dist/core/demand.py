@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from twisted_dist.core.options import RESOURCE_UNIT, Options
+from twisted_dist.core.options import PLAIN, RESOURCE_UNIT, Options
 from twisted_dist.core.ready import ReadyQueue
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def demand_key(options: Options) -> tuple[object, ...] | None:
     """What tells demands apart; None where nothing is asked."""
-    if not options.workers and not options.resources:
+    if options is PLAIN or not (options.workers or options.resources):
         return None
     return (
         options.workers,

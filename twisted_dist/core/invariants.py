@@ -104,14 +104,13 @@ def _workers(state: SchedulerState) -> Iterator[str]:
                 yield f"{task.name} is at {worker.name}, which is gone"
             elif task not in worker.processing and task not in worker.has_what:
                 yield f"{worker.name} does not know that it has {task.name}"
-    heard = list(state.heard)
-    if heard != sorted(heard, key=lambda w: w.last_seen) or len(heard) != len(state.workers):
-        yield "the order in which workers were heard of is wrong"
 
 
 def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]:
     if state.by_address.get(worker.address) is not worker:
         yield "is not found by its address"
+    if worker.lease_alarm is None or worker.lease_alarm.function is None:
+        yield "nobody will see that it is silent"
     for task in worker.processing:
         if task.processing_on is not worker or task.state is not PROCESSING:
             yield f"is said to run {task.name} ({task.state})"

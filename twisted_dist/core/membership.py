@@ -21,8 +21,10 @@ class Membership:
         answers: Answers,
         replicas: Replicas,
         coordination: Coordination,
+        lease_s: float,
     ) -> None:
         self._state = state
+        self._lease_s = lease_s
         self._answers = answers
         self._replicas = replicas
         self._coordination = coordination
@@ -43,7 +45,7 @@ class Membership:
             state.unrunnable = dict.fromkeys(state.unrunnable, state.now)
         state.workers[worker.id] = worker
         state.by_address[worker.address] = worker
-        state.heard[worker] = None
+        self._watch(worker)
         state.touch(worker)
         for demand in state.demands.values():
             state.choose(demand)
@@ -55,11 +57,18 @@ class Membership:
             del self._state.unrunnable[task]
             make_ready(self._state, task)
 
-    def hear(self, worker: SchedulerWorker) -> None:
-        """A worker is alive."""
-        worker.last_seen = self._state.now
-        del self._state.heard[worker]
-        self._state.heard[worker] = None
+    def _watch(self, worker: SchedulerWorker) -> None:
+        due = worker.last_seen + self._lease_s
+        worker.lease_alarm = self._state.alarms.at(due, lambda: self._look_at(worker))
+
+    def _look_at(self, worker: SchedulerWorker) -> None:
+        """Give a worker up if it was silent for its lease."""
+        if worker.last_seen + self._lease_s > self._state.now:
+            self._watch(worker)
+            return
+        reason = f"no heartbeat for {self._lease_s:g} s"
+        self._state.outbox.end_worker(worker, reason)
+        self.lose(worker, reason)
 
     def heartbeat(self, fact: s.Heartbeat) -> None:
         """A worker is alive, and says how it is."""
@@ -77,7 +86,8 @@ class Membership:
         """Give a worker up: what it had and was to do is done by others."""
         state = self._state
         del state.workers[worker.id]
-        del state.heard[worker]
+        if worker.lease_alarm is not None:
+            worker.lease_alarm.cancel()
         if state.by_address.get(worker.address) is worker:
             del state.by_address[worker.address]
         for table in (state.idle, state.roomy, state.backlogged, state.touched):

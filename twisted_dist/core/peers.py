@@ -30,8 +30,10 @@ class SchedulerWorker:
         "host",
         "id",
         "known_functions",
+        "label",
         "last_answer",
         "last_seen",
+        "lease_alarm",
         "metrics",
         "name",
         "nbytes",
@@ -56,6 +58,8 @@ class SchedulerWorker:
         self.address = address
         self.host = address.rpartition(":")[0]
         self.name = name
+        #: name and address, for messages
+        self.label = name if name == address else f"{name} ({address})"
         self.nthreads = nthreads
         #: {name: amount in `RESOURCE_UNIT`}: all it has, and what no task holds
         self.resources = dict(resources)
@@ -85,6 +89,8 @@ class SchedulerWorker:
         self.occupancy = 0.0
         self.known_functions: set[Digest] = set()
         self.last_seen = now
+        #: what sees that it is silent for too long
+        self.lease_alarm: Alarm | None = None
         #: when it last ended a task, or was given one while it had none
         self.last_answer = now
         self.metrics: Mapping[str, float] = {}
@@ -93,11 +99,6 @@ class SchedulerWorker:
     def busy(self) -> int:
         """Tasks that use a thread there, or will."""
         return len(self.processing) - len(self.seceded) + len(self.dropped)
-
-    @property
-    def label(self) -> str:
-        """Its name and address, for messages."""
-        return self.name if self.name == self.address else f"{self.name} ({self.address})"
 
     def answers_to(self, names: frozenset[str]) -> bool:
         """Whether a user's ``workers=`` means this worker: by address, host or name."""

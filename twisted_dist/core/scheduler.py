@@ -51,8 +51,8 @@ class SchedulerCore:
         self._replicas = replicas = Replicas(state, futures)
         parcels = Parcels(state, futures, submissions)
         datasets = Datasets(state, parcels)
-        coordination = Coordination(state, parcels, first_token)
-        self._members = members = Membership(state, answers, replicas, coordination)
+        self.coordination = coordination = Coordination(state, parcels, first_token)
+        members = Membership(state, answers, replicas, coordination, lease_s)
         restarts = Restarts(state, members, datasets, coordination)
         requests = Requests(state)
         for part in (replicas, datasets, coordination, restarts):
@@ -101,35 +101,25 @@ class SchedulerCore:
         self.state.now = now
         worker = self.state.workers.get(getattr(stimulus, "worker", 0))
         if worker is not None:
-            self._members.hear(worker)
+            worker.last_seen = now
         self._handlers[type(stimulus)](stimulus)
         return self._decide()
 
     def next_deadline(self) -> float | None:
         """The instant at which `expire` has something to do; None for never."""
         state = self.state
-        times = []
-        if state.heard:
-            times.append(next(iter(state.heard)).last_seen + self.lease_s)
-        alarm = state.alarms.next()
-        if alarm is not None:
-            times.append(alarm)
+        first = state.alarms.next()
         if state.unrunnable and state.workers:
-            times.append(next(iter(state.unrunnable.values())) + self.lease_s)
-        if state.balance_at is not None:
-            times.append(state.balance_at)
-        return min(times, default=None)
+            given_up = next(iter(state.unrunnable.values())) + self.lease_s
+            first = given_up if first is None or given_up < first else first
+        if state.balance_at is not None and (first is None or state.balance_at < first):
+            return state.balance_at
+        return first
 
     def expire(self, now: float) -> list[Instruction]:
         """Do what the time has come for."""
         state = self.state
         state.now = now
-        for worker in list(state.heard):
-            if worker.last_seen + self.lease_s > now:
-                break
-            reason = f"no heartbeat for {self.lease_s:g} s"
-            state.outbox.end_worker(worker, reason)
-            self._members.lose(worker, reason)
         state.alarms.ring(now)
         self._submissions.give_up_unrunnable(self.lease_s)
         return self._decide()

@@ -26,8 +26,6 @@ class SchedulerState:
         self.functions: dict[Digest, SchedulerFunction] = {}
         self.workers: dict[PeerId, SchedulerWorker] = {}
         self.by_address: dict[str, SchedulerWorker] = {}
-        #: workers by when they were last heard of, the longest ago first
-        self.heard: dict[SchedulerWorker, None] = {}
         self.clients: dict[PeerId, SchedulerClient] = {}
         #: holds what runs to its end although nobody has a future of it
         self.runaways = SchedulerClient(0, "fire-and-forget")
@@ -70,15 +68,14 @@ class SchedulerState:
 
     def note_room(self, worker: SchedulerWorker) -> None:
         """Keep `idle` and `roomy` true after a worker's load changed."""
+        if worker.busy < worker.nthreads:
+            self.roomy[worker] = self.idle[worker] = None
+            return
+        self.idle.pop(worker, None)
         if has_room(worker):
             self.roomy[worker] = None
-            if worker.busy < worker.nthreads:
-                self.idle[worker] = None
-            else:
-                self.idle.pop(worker, None)
         else:
             self.roomy.pop(worker, None)
-            self.idle.pop(worker, None)
 
     def touch(self, worker: SchedulerWorker) -> None:
         """As `note_room`, where room may have been made: the worker is to be given tasks."""

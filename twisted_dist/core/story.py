@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 from twisted_dist.aliases import TaskId
 
-#: ids that are remembered at most, about 40 bytes each; the oldest entries go first
+#: entries that are remembered at most, and ids in those with more than `MANY_IDS`, about 40
+#: bytes each: some megabytes in all; the oldest entries go first
+MOST_ENTRIES: Final = 10_000
 MOST_IDS: Final = 100_000
-#: an entry counts as so many ids more
-LEAST_IDS: Final = 8
+MANY_IDS: Final = 64
 
 
 class Entry(NamedTuple):
@@ -30,20 +31,33 @@ class Entry(NamedTuple):
 class Story:
     """The entries, oldest first."""
 
-    def __init__(self, most: int = MOST_IDS) -> None:
-        #: plain tuples, with what each counts as at the end: this is called for every batch
-        self._entries: deque[tuple[float, str, Sequence[TaskId], str, int]] = deque()
-        self._most = most
-        self._size = 0
+    def __init__(self, most_entries: int = MOST_ENTRIES, most_ids: int = MOST_IDS) -> None:
+        #: as `Entry`, but plain: this is called for every batch, however small
+        self._entries: deque[tuple[float, str, Sequence[TaskId], str]] = deque()
+        self._most_entries = most_entries
+        self._most_ids = most_ids
+        #: ids in entries that have many
+        self._ids = 0
 
     def note(self, now: float, what: str, ids: Sequence[TaskId], where: str) -> None:
         """Remember; *ids* is kept, and not copied."""
-        weight = LEAST_IDS if type(ids) is range else LEAST_IDS + len(ids)
-        self._entries.append((now, what, ids, where, weight))
-        self._size += weight
-        while self._size > self._most and len(self._entries) > 1:
-            self._size -= self._entries.popleft()[-1]
+        self._entries.append((now, what, ids, where))
+        if len(ids) > MANY_IDS or len(self._entries) > self._most_entries:
+            self._ids += _weight(ids)
+            self._trim()
+
+    def _trim(self) -> None:
+        entries = self._entries
+        while len(entries) > self._most_entries or self._ids > self._most_ids:
+            if len(entries) == 1:
+                break
+            self._ids -= _weight(entries.popleft()[2])
 
     def of(self, task_id: TaskId) -> Iterator[Entry]:
         """What is remembered of one task, in order."""
-        return (Entry(*entry[:-1]) for entry in self._entries if task_id in entry[2])
+        return (Entry(*entry) for entry in self._entries if task_id in entry[2])
+
+
+def _weight(ids: Sequence[TaskId]) -> int:
+    """What an entry counts among those with many ids; a range takes no memory for its own."""
+    return len(ids) if len(ids) > MANY_IDS and type(ids) is not range else 0

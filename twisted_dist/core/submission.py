@@ -122,8 +122,10 @@ class Submissions:
             wants[task] = 0
             task.state = QUEUED
             lane.append(task)
-        if lane:
+        if len(lane) > 1:
             self._state.ready.push_lane(lane)
+        elif lane:
+            self._state.ready.push(lane[0])
 
     def _submit(
         self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]

@@ -148,11 +148,12 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
     assert worker is not None
     task.processing_on = None
     seconds = worker.processing.pop(task)
-    if task in worker.seceded:
+    if worker.seceded and task in worker.seceded:
         del worker.seceded[task]
     else:
         worker.occupancy -= seconds
-    worker.recalled.pop(task, None)
+    if worker.recalled:
+        worker.recalled.pop(task, None)
     if not worker.processing:
         worker.occupancy = 0.0  # let no rounding error pile up
     if task.group.demand is not None:
@@ -186,7 +187,7 @@ def remember(
     """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
     task.state = MEMORY
     add_holder(task, worker)
-    if task in state.replicated:
+    if state.replicated and task in state.replicated:
         state.to_replicate[task] = None
     if task.wanted_by:
         for client in task.wanted_by:
@@ -197,8 +198,10 @@ def remember(
                 dependent.waiting_on -= 1
                 if not dependent.waiting_on:
                     make_ready(state, dependent)
-    settle_deps(state, task)
-    let_run_away(state, task)
+    if task.deps:
+        settle_deps(state, task)
+    if state.runaways.wants_what:
+        let_run_away(state, task)
     if not task.waiters and not task.wanted_by:
         release_if_unneeded(state, task)
 

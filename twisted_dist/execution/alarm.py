@@ -23,13 +23,10 @@ _ITIMERSPEC: Final = struct.Struct("@llll")
 
 
 class Alarm(Protocol):
-    """One timer. `wait` blocks until it has gone off; `set` and `clear` may be called meanwhile."""
+    """One timer. `wait` blocks until it has gone off; `set` may be called meanwhile."""
 
     def set(self) -> None:
         """Go off after the delay it was made with, counted from now."""
-
-    def clear(self) -> None:
-        """Do not go off."""
 
     def wait(self) -> None:
         """Block until it goes off."""
@@ -52,15 +49,10 @@ class TimerAlarm:
         if self._fd < 0:
             raise OSError("the kernel gives no timerfd")
         self._delay = _ITIMERSPEC.pack(0, 0, 0, int(delay_s * 1e9))
-        self._never = _ITIMERSPEC.pack(0, 0, 0, 0)
 
     def set(self) -> None:
         """As `Alarm.set`."""
         self._settime(self._fd, 0, self._delay, None)
-
-    def clear(self) -> None:
-        """As `Alarm.clear`."""
-        self._settime(self._fd, 0, self._never, None)
 
     def wait(self) -> None:
         """As `Alarm.wait`."""
@@ -75,18 +67,11 @@ class ConditionAlarm:
         self._changed = threading.Condition()
         self._due: float | None = None
 
-    def _set_due(self, due: float | None) -> None:
-        with self._changed:
-            self._due = due
-            self._changed.notify()
-
     def set(self) -> None:
         """As `Alarm.set`."""
-        self._set_due(monotonic() + self._delay_s)
-
-    def clear(self) -> None:
-        """As `Alarm.clear`."""
-        self._set_due(None)
+        with self._changed:
+            self._due = monotonic() + self._delay_s
+            self._changed.notify()
 
     def wait(self) -> None:
         """As `Alarm.wait`."""

@@ -89,6 +89,7 @@ class Child:
         self._first: TaskSpec | None = None
         self._leads = False
         self._alarm = make_alarm(READ_LATE_S if nthreads == 1 else READ_SOON_S)
+        self._alarm_set = False
         self._handlers: dict[int, Callable[..., None]] = {
             FUNCTION: self._runner.add_function,
             RUN: self._run,
@@ -115,14 +116,17 @@ class Child:
         """In a slot's thread: read until there is a task; None where somebody else reads."""
         if not self._reading.acquire(blocking=False):
             return None
-        self._alarm.clear()
         while (first := self._first) is None:
             while self._pool.unfinished and not self._channel.wait(TICK_S):
                 self._pool.flush()
             self._read(leads=True)
         self._first = None
         self._reading.release()
-        self._alarm.set()  # not before: it may go off at once, and find us reading
+        # not before: it may go off at once, and find us reading. One that is set for an
+        # earlier task will do, so that a small task costs no system call for it
+        if not self._alarm_set:
+            self._alarm_set = True
+            self._alarm.set()
         return first
 
     def watch(self) -> None:
@@ -131,6 +135,7 @@ class Child:
         self._pool.start()
         while True:
             self._alarm.wait()
+            self._alarm_set = False
             if not self._reading.acquire(blocking=False):
                 continue
             while not self._pool.idle:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from twisted_dist.aliases import Address, TaskId
 
@@ -56,25 +56,31 @@ class RunningTask:
             self._on_wait(self, False)
 
 
-_running = threading.local()
+class _Running(threading.local):
+    """What a thread runs: a task's identity, and what makes a `RunningTask` of that if asked."""
+
+    make: Callable[[Any], RunningTask] | None = None
+    spec: Any = None
 
 
-def set_running(make: Callable[[], RunningTask] | None) -> None:
-    """This thread runs a task from now on, or (None) no longer.
-
-    Args:
-        make: says which, if it is asked: nearly no task does, and all would pay for it.
-    """
-    _running.make = make
+#: a `SlotPool` sets ``running.spec`` around each task: a whole `RunningTask` for each would
+#: cost every one of them, and nearly none asks
+running: Final = _Running()
 
 
 def running_task() -> RunningTask | None:
     """The task that this thread runs; None outside of tasks."""
-    make = getattr(_running, "make", None)
-    return make() if make is not None else None
+    make, spec = running.make, running.spec
+    return make(spec) if make is not None and spec is not None else None
 
 
-def waiting() -> contextlib.AbstractContextManager[None]:
-    """Around whatever a thread waits for that other tasks may have to do."""
+_T = TypeVar("_T")
+
+
+def while_waiting(function: Callable[..., _T], *args: Any) -> _T:
+    """Call what blocks until other tasks have done something."""
     task = running_task()
-    return contextlib.nullcontext() if task is None else task.wait()
+    if task is None:
+        return function(*args)
+    with task.wait():
+        return function(*args)

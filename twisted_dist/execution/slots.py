@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Final
@@ -19,7 +18,7 @@ from attrs import frozen
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.errors import RefusedError
-from twisted_dist.execution.current import Pass, RunningTask, set_running
+from twisted_dist.execution.current import Pass, RunningTask, running
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 
 #: seconds after which a busy slot delivers what has gathered
@@ -188,6 +187,7 @@ class SlotPool:
 
     def _work(self, slot: int) -> None:
         """Run tasks in this thread, until told to end."""
+        running.make = self._running_task
         try:
             self._work_on(slot)
         except BaseException:
@@ -201,12 +201,18 @@ class SlotPool:
             spec = self._next(slot)
             if spec is None:
                 return
-            if not isinstance(spec, TaskSpec) or not self._take(spec):
-                continue  # told to look, or the task was dropped
+            if not isinstance(spec, TaskSpec):
+                continue  # told to look
+            with self._taking:  # one that was dropped, and came again, waits under the same id
+                if waiting.get(spec.task_id) is not spec:
+                    continue
+                del waiting[spec.task_id]
             self._running.add(spec.task_id)
             if on_start is not None:
                 on_start(slot, spec.task_id, spec.attempt)
-            outcome = self._run(spec)
+            running.spec = spec
+            outcome = self._runner.run(spec)  # raises nothing
+            running.spec = None
             if on_start is not None:
                 on_start(slot, -1, 0)
             with self._lock:
@@ -217,24 +223,6 @@ class SlotPool:
                 self._delivered_at = now
                 self.flush()
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
-
-    def _take(self, spec: TaskSpec) -> bool:
-        """Whether a task is still to be run, by whoever asks.
-
-        One that was dropped, and has come again since, waits under the same id: that is not
-        the one which was taken from the queue.
-        """
-        with self._taking:
-            if self._waiting.get(spec.task_id) is not spec:
-                return False
-            del self._waiting[spec.task_id]
-            return True
-
-    def _run(self, spec: TaskSpec) -> Outcome:
-        set_running(partial(self._running_task, spec))
-        outcome = self._runner.run(spec)  # raises nothing
-        set_running(None)
-        return outcome
 
     def _running_task(self, spec: TaskSpec) -> RunningTask:
         return RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)

@@ -69,6 +69,8 @@ class Scheduler(ListeningService):
         self._touched: dict[WorkerEnd | ClientEnd, None] = {}
         self._handling = False
         self._timer: Any = None
+        #: the instant that the timer is for
+        self._due = 0.0
 
     # -- life
 
@@ -234,7 +236,6 @@ class Scheduler(ListeningService):
                 self._execute(self.core.handle(each, self.reactor.seconds()))
         finally:
             self._handling = False
-        self._rearm()
 
     def _execute(self, instructions: list[i.Instruction]) -> None:
         touched = self._touched
@@ -249,10 +250,14 @@ class Scheduler(ListeningService):
                 touched[end] = None
 
     def _flush(self) -> None:
-        """Write what is queued: one write for each peer, however many facts led to it."""
+        """Write what is queued: one write for each peer, however many facts led to it.
+
+        Then see to the timer, which nobody waits for.
+        """
         touched, self._touched = self._touched, {}
         for end in touched:
             end.protocol.flush()
+        self._rearm()
 
     def _rearm(self) -> None:
         """See that the timer is set early enough; one that is early finds nothing to do."""
@@ -260,9 +265,10 @@ class Scheduler(ListeningService):
         if deadline is None or self._stopping is not None:
             return
         if self._timer is not None:
-            if self._timer.getTime() <= deadline:
+            if self._due <= deadline:  # what the timer itself says is later by its making
                 return
             self._timer.cancel()
+        self._due = deadline
         delay = max(0.0, deadline - self.reactor.seconds())
         self._timer = self.reactor.callLater(delay, self._expire)
 
@@ -270,4 +276,3 @@ class Scheduler(ListeningService):
         self._timer = None
         self._execute(self.core.expire(self.reactor.seconds()))
         self._flush()
-        self._rearm()

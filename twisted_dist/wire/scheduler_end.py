@@ -185,7 +185,7 @@ class ClientEnd:
                 self._refuse(fields["request"], fields["what"])
                 return
         elif number == schema.SUBMIT.number:
-            self._check_submitted(**fields)
+            self._check_submitted(fields)
             fields["options"] = _options(fields["options"])
         elif number == schema.SCATTERED.number and any(
             each >> CLIENT_SHIFT != self.number for each in fields["ids"]
@@ -193,21 +193,14 @@ class ClientEnd:
             raise ProtocolError("scattered ids that are not this client's")
         self._stimulate(_FROM_CLIENT[number](self.number, **fields))
 
-    def _check_submitted(
-        self,
-        first: int,
-        which: list[int],
-        calls: list[bytes],
-        deps: list[Any],
-        keys: list[str],
-        wanted: list[int],
-        **_others: Any,
-    ) -> None:
-        count = len(calls)
+    def _check_submitted(self, fields: dict[str, Any]) -> None:
+        first, which, wanted = fields["first"], fields["which"], fields["wanted"]
+        count = len(fields["calls"])
         if first >> CLIENT_SHIFT != self.number or (first + count) >> CLIENT_SHIFT != self.number:
             raise ProtocolError(f"task ids from {first} on are not this client's")
-        if any(each and len(each) != count for each in (which, deps, keys)):
-            raise ProtocolError("submit: columns of different lengths")
+        for column in (which, fields["deps"], fields["keys"]):
+            if column and len(column) != count:
+                raise ProtocolError("submit: columns of different lengths")
         if (which and min(which) < 0) or (wanted and not 0 <= min(wanted) <= max(wanted) < count):
             raise ProtocolError("submit: positions that are none")
 

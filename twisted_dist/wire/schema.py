@@ -111,9 +111,11 @@ _OPTIONS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 def _options(value: Any) -> bool:
-    return type(value) is dict and all(
-        name in _OPTIONS and _OPTIONS[name](each) for name, each in value.items()
-    )
+    if type(value) is not dict:
+        return False
+    if not value:  # nearly always
+        return True
+    return all(name in _OPTIONS and _OPTIONS[name](each) for name, each in value.items())
 
 
 #: kinds of fields: what docs/protocol.md calls them, and the type, or the function that
