@@ -23,9 +23,11 @@ def assign_queued(state: SchedulerState) -> None:
     if state.touched:
         touched, state.touched = state.touched, {}
         for worker in touched:
-            if worker in state.roomy and (worker.backlog or worker.demands or state.wide):
+            if worker in state.roomy:
                 _feed_own(state, worker, ahead=True)
     ready = state.ready
+    if ready.peek() is None:
+        return
     while state.idle and ready.peek() is not None:
         _deal(state, state.idle, ahead=False)
     while state.roomy and ready.peek() is not None:

@@ -128,7 +128,8 @@ class SchedulerCore:
         """What follows from all that has changed."""
         state = self.state
         assign_queued(state)
-        balance(state)
+        if state.unbalanced:
+            balance(state)
         if state.limited:
             self._answers.watch_limits()
         if state.to_replicate:

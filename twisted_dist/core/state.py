@@ -78,9 +78,9 @@ class SchedulerState:
             self.roomy.pop(worker, None)
 
     def touch(self, worker: SchedulerWorker) -> None:
-        """As `note_room`, where room may have been made: the worker is to be given tasks."""
+        """As `note_room`, where room may have been made: what only it may run is looked at."""
         self.note_room(worker)
-        if worker in self.roomy:
+        if (worker in self.backlogged or worker.demands or self.wide) and worker in self.roomy:
             self.touched[worker] = None
 
     # -- demands
