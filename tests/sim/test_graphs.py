@@ -72,20 +72,19 @@ class Cluster(SimCluster):
         self.heard = Counter()
         self.finished = Counter()
         self.most_held = 0
-        self._handle = self.scheduler.core.handle
-        self.scheduler.core.handle = self._count
+        self._take = self.scheduler.core.take
+        self.scheduler.core.take = self._count
         for each in nthreads:
             self.wait(self.add_worker(each))
         self.c = self.client()
 
     def _count(self, fact, now):
-        out = self._handle(fact, now)
+        self._take(fact, now)
         self.heard[type(fact)] += 1
         if isinstance(fact, s.TasksFinished):
             self.finished.update(fact.ids)
         held = sum(len(worker.has_what) for worker in self.scheduler.core.state.workers.values())
         self.most_held = max(self.most_held, held)
-        return out
 
     def get(self, *graph):
         """The results of a graph, when the scheduler has forgotten it."""

@@ -14,6 +14,8 @@ from tests.support.simwire import LATENCY_S, SimTransport
 
 #: the first port of a host that is not asked for by number
 FIRST_PORT = 30000
+#: share of turns in which more comes in than one thing
+CROWDED = 0.2
 
 
 @implementer(
@@ -38,6 +40,7 @@ class SimReactor:
         self.transports = {}
         self.nameResolver = self
         self._awake_at = 0.0
+        self._after_turn = set()
         self._held = deque()
         self._ports = count(FIRST_PORT)
 
@@ -63,6 +66,22 @@ class SimReactor:
     def callFromThread(self, function, *args, **kwargs):
         """There is one thread: soon."""
         self.callLater(0, function, *args, **kwargs)
+
+    def call_after_turn(self, function):
+        """As `wire.reactor`'s: now and then what comes within a moment comes in one turn."""
+        if function in self._after_turn:
+            return True
+        if self.net.random.random() > CROWDED:
+            return False
+        self._after_turn.add(function)
+
+        def end_turn():
+            self._after_turn.discard(function)
+            function()
+
+        soon = self.seconds() + self.net.random.uniform(*LATENCY_S)
+        self.net.at(soon, lambda: self.when_awake(end_turn))
+        return True
 
     def getDelayedCalls(self):
         """This host's calls to come."""

@@ -15,7 +15,7 @@ _LOSING = (s.WorkerLost, s.WorkerJoined, float)
 
 
 class Watch:
-    """Looks after each stimulus of the scheduler's machine; says what is wrong to the network.
+    """Looks after each decision of the scheduler's machine; says what is wrong to the network.
 
     * `core.invariants` hold: every task in exactly one state, nothing idle beside what it may
       run.
@@ -39,8 +39,10 @@ class Watch:
         self.losses = 0
         self.lost_results = 0
         core = cluster.scheduler.core
-        core.handle = self._checked(core.handle)
-        core.expire = self._checked(core.expire)
+        self._taken = []
+        core.take = self._noted(core.take)
+        core.expire = self._noted(core.expire)
+        core.decide = self._checked(core.decide)
 
     def listen(self):
         """Hear what is logged, until `close`; for who knows that no garbage of others speaks."""
@@ -61,12 +63,13 @@ class Watch:
         if net.broken is None:
             net.broken = what
 
-    def _checked(self, function):
+    def _noted(self, function):
         state = self._cluster.scheduler.core.state
 
-        def checked(*args):
+        def noted(*args):
             what = args[0]  # a stimulus, or the instant of `expire`
             self._cluster.net.note(function.__name__, *args[:-1])
+            self._taken.append(what)
             busy, held = [], []
             if type(what) in _LOSING:
                 # one that was never heard of may not know that it is registered: it gives up
@@ -78,19 +81,30 @@ class Watch:
             out = function(*args)
             self.losses += sum(state.workers.get(each.id) is not each for each in busy)
             self.lost_results += sum(task.state is not MEMORY for task in held)
+            return out
+
+        return noted
+
+    def _checked(self, decide):
+        state = self._cluster.scheduler.core.state
+
+        def checked():
+            out = decide()
+            taken, self._taken = self._taken, []
             if self._checks:
-                self._check(state, what)
+                self._check(state, taken)
             return out
 
         return checked
 
-    def _check(self, state, what):
+    def _check(self, state, taken):
         try:
             invariants.check(state)
-            if isinstance(what, _NEW_RESULTS):
-                self._check_copies(what.ids)
+            for what in taken:
+                if isinstance(what, _NEW_RESULTS):
+                    self._check_copies(what.ids)
         except AssertionError as problem:
-            self._say(f"after {what}:\n{problem}")
+            self._say(f"after {taken}:\n{problem}")
 
     def _check_copies(self, ids):
         for task_id in ids:

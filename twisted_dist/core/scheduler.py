@@ -1,4 +1,4 @@
-"""The scheduler's machine: `SchedulerCore.handle(stimulus, now)` → instructions."""
+"""The scheduler's machine: stimuli, with the instants at which they came → instructions."""
 
 from __future__ import annotations
 
@@ -98,12 +98,21 @@ class SchedulerCore:
 
     def handle(self, stimulus: s.Stimulus, now: float) -> list[Instruction]:
         """Take a fact in; give back what is to be done about it, in order."""
-        self.state.now = now
-        worker = self.state.workers.get(getattr(stimulus, "worker", 0))
+        self.take(stimulus, now)
+        return self.decide()
+
+    def take(self, stimulus: s.Stimulus, now: float) -> None:
+        """Take a fact in. What is to be done is said by `decide`, after as many as one likes.
+
+        Facts that came together are better decided on together: each peer is told once, and
+        what one would have led to is left out where another undoes it.
+        """
+        state = self.state
+        state.now = now
+        worker = state.workers.get(getattr(stimulus, "worker", 0))
         if worker is not None:
             worker.last_seen = now
         self._handlers[type(stimulus)](stimulus)
-        return self._decide()
 
     def next_deadline(self) -> float | None:
         """The instant at which `expire` has something to do; None for never."""
@@ -122,10 +131,10 @@ class SchedulerCore:
         state.now = now
         state.alarms.ring(now)
         self._submissions.give_up_unrunnable(self.lease_s)
-        return self._decide()
+        return self.decide()
 
-    def _decide(self) -> list[Instruction]:
-        """What follows from all that has changed."""
+    def decide(self) -> list[Instruction]:
+        """What is to be done, in order, about all that was taken in since the last time."""
         state = self.state
         assign_queued(state)
         if state.unbalanced:

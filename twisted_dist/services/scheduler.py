@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,13 @@ class Scheduler(ListeningService):
         self._numbers = count(1)
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
-        self._queue: list[s.Stimulus] = []
-        #: ends with something to write
-        self._touched: dict[WorkerEnd | ClientEnd, None] = {}
-        self._handling = False
+        #: asks for a call when all that came in together was handled; True if there is more
+        self._after_turn: Callable[[Callable[[], None]], bool] = getattr(
+            chosen, "call_after_turn", _is_alone
+        )
+        #: whether facts were taken in that nothing was decided about yet
+        self._undecided = False
+        self._is_concluding = False
         self._timer: Any = None
         #: the instant that the timer is for
         self._due = 0.0
@@ -170,7 +174,7 @@ class Scheduler(ListeningService):
                 f"another worker is named {name[:40]!r}: give this one another --name"
             )
         number = next(self._numbers)
-        end = WorkerEnd(number, self._take, self._worker_gone, self._flush, self._tickets.give)
+        end = WorkerEnd(number, self._take, self._worker_gone, self._turned, self._tickets.give)
         self._workers[number] = end
         self._welcome(end)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
@@ -185,7 +189,7 @@ class Scheduler(ListeningService):
 
     def _add_client(self, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)
-        end = ClientEnd(number, self._take, self.query, self._client_gone, self._flush, is_admin)
+        end = ClientEnd(number, self._take, self.query, self._client_gone, self._turned, is_admin)
         self._clients[number] = end
         self._welcome(end)
         self.stimulate(s.ClientJoined(number, name))
@@ -217,28 +221,36 @@ class Scheduler(ListeningService):
     # -- the core
 
     def stimulate(self, stimulus: s.Stimulus) -> None:
-        """Give the core a fact and do what it says."""
+        """Give the core a fact and do what it says, soon."""
         self._take(stimulus)
-        self._flush()
+        self._turned()
 
     def _take(self, stimulus: s.Stimulus) -> None:
-        """As `stimulate`, but what it leads to is written when the stream's turn ends.
+        """Give the core a fact; what it leads to is decided when the stream's turn ends."""
+        self.core.take(stimulus, self.reactor.seconds())
+        self._undecided = True
 
-        Facts that arise meanwhile queue up.
+    def _turned(self) -> None:
+        """A peer's turn has ended: decide now, or with what others say in the same turn."""
+        if not self._is_concluding and not self._after_turn(self._conclude):
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Decide about all that came in, and write it: once for each peer.
+
+        Then see to the timer, which nobody waits for.
         """
-        self._queue.append(stimulus)
-        if self._handling:
-            return
-        self._handling = True
+        self._is_concluding = True
         try:
-            while self._queue:
-                each = self._queue.pop(0)
-                self._execute(self.core.handle(each, self.reactor.seconds()))
+            while self._undecided:  # doing it may lead to facts: a connection that is ended
+                self._undecided = False
+                self._execute(self.core.decide())
         finally:
-            self._handling = False
+            self._is_concluding = False
+        self._rearm()
 
     def _execute(self, instructions: list[i.Instruction]) -> None:
-        touched = self._touched
+        touched: dict[WorkerEnd | ClientEnd, None] = {}
         for each in instructions:
             end: Any
             if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply)):
@@ -248,16 +260,8 @@ class Scheduler(ListeningService):
             if end is not None:
                 end.execute(each)
                 touched[end] = None
-
-    def _flush(self) -> None:
-        """Write what is queued: one write for each peer, however many facts led to it.
-
-        Then see to the timer, which nobody waits for.
-        """
-        touched, self._touched = self._touched, {}
         for end in touched:
             end.protocol.flush()
-        self._rearm()
 
     def _rearm(self) -> None:
         """See that the timer is set early enough; one that is early finds nothing to do."""
@@ -275,4 +279,9 @@ class Scheduler(ListeningService):
     def _expire(self) -> None:
         self._timer = None
         self._execute(self.core.expire(self.reactor.seconds()))
-        self._flush()
+        self._conclude()
+
+
+def _is_alone(function: Callable[[], None]) -> bool:
+    """What reactors of others know of their turns: nothing."""
+    return False

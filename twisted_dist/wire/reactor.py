@@ -1,4 +1,4 @@
-"""Twisted's epoll reactor, without a log context for every event.
+"""Twisted's epoll reactor, without a log context for every event, and with ends of turns.
 
 Twisted calls each ready descriptor in a context that names it in what old-style log calls
 say. Our loggers name themselves, and that context is a tenth of a small task's round trip
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -28,10 +29,30 @@ def make_reactor() -> Any:
 
         log = Logger()
 
+        def __init__(self) -> None:
+            super().__init__()
+            #: more than one descriptor is ready in the turn that is being handled
+            self._crowded = False
+            self._after_turn: dict[Callable[[], None], None] = {}
+
+        def call_after_turn(self, function: Callable[[], None]) -> bool:
+            """Call *function* once when all that was ready together has been handled.
+
+            For what is better done once for many descriptors than for each.
+
+            Returns:
+                False if there is only one, and *function* will not be called: there is nothing
+                to wait for.
+            """
+            if self._crowded:
+                self._after_turn[function] = None
+            return self._crowded
+
         def doPoll(self, timeout: float | None) -> None:
             """Wait for descriptors, and call those that are ready (as Twisted's)."""
             known = self._selectables
             ready = self._poller.poll(-1 if timeout is None else timeout, len(known))
+            self._crowded = len(ready) > 1
             for descriptor, event in ready:
                 selectable = known.get(descriptor)
                 if selectable is None:
@@ -46,6 +67,17 @@ def make_reactor() -> Any:
                     why = problem
                 if why:
                     self._disconnectSelectable(selectable, why, True)
+            if self._crowded:
+                self._end_turn()
+
+        def _end_turn(self) -> None:
+            self._crowded = False
+            waiting, self._after_turn = self._after_turn, {}
+            for function in waiting:
+                try:
+                    function()
+                except Exception:
+                    self.log.failure("what waited for the end of a turn failed")
 
         doIteration = doPoll
 
