@@ -7,7 +7,7 @@ from tests.core.test_policies import FIRST, finish
 from tests.support.stimuli import submitted
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.explain import MOST_ENTRIES, explain, find
-from twisted_dist.core.story import MANY_IDS, MOST_IDS, Story
+from twisted_dist.core.story import MOST_IDS, Story
 
 GPU = (("GPU", 10_000),)
 
@@ -190,15 +190,15 @@ def test_story_of_the_scheduler_is_bounded(desk):
         desk.core.handle(s.KeysReleased(A, list(ids)), desk.now)
     desk.tell(s.Heartbeat(1, {}))
     story = desk.core.state.story
-    assert not list(story.of(FIRST))
-    many = [len(entry[2]) for entry in story._entries if type(entry[2]) is list]
-    assert sum(each for each in many if each > MANY_IDS) == story._ids <= MOST_IDS
+    assert not list(story.of(FIRST + 10_000))
+    held = [each.ids for each in story._many if type(each.ids) is not range]
+    assert sum(map(len, held)) == story._ids <= MOST_IDS
 
 
 def test_story_keeps_the_last_however_large():
     """`Story` remembers what happened last even where that is more than it holds."""
     story = Story(most_ids=10)
-    story.note(1.0, "was", [1], "")
+    story.note(1.0, "was", [1] * 100, "")
     story.note(2.0, "was", list(range(100)), "")
     assert [entry.now for entry in story.of(1)] == [2.0]
     story.note(3.0, "was", [1] * 100, "")

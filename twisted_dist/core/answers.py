@@ -72,23 +72,32 @@ class Answers:
         if worker is None:
             return
         state.story.note(state.now, "finished", fact.ids, worker.label)
-        measured: dict[SchedulerFunction, tuple[int, int, int]] = {}
+        #: {function: how many, their microseconds, their bytes}
+        measured: dict[SchedulerFunction, list[int]] = {}
+        tasks = state.tasks
         for task_id, attempt, nbytes, duration, value in zip(
             fact.ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
         ):
-            task = self._current(worker, task_id, attempt)
-            if task is None:
+            if worker.dropped:
+                answered(worker, task_id, attempt)
+            task = tasks.get(task_id)  # as `_current`, but quicker
+            if task is None or task.processing_on is not worker or task.attempt != attempt:
                 self._surplus(worker, task_id, attempt)
                 continue
             function = task.group.function
             assert function is not None
-            n, seconds, size = measured.get(function, (0, 0, 0))
-            measured[function] = (n + 1, seconds + duration, size + nbytes)
+            sums = measured.get(function)
+            if sums is None:
+                measured[function] = [1, duration, nbytes]
+            else:
+                sums[0] += 1
+                sums[1] += duration
+                sums[2] += nbytes
             unassign(state, task)
             task.nbytes = nbytes
             remember(state, task, worker, value)
-        for function, (n, seconds, size) in measured.items():
-            function.learn(seconds / n / 1e6, size / n)
+        for function, (n, duration, nbytes) in measured.items():
+            function.learn(duration / n / 1e6, nbytes / n)
         self._end(worker)
 
     def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
@@ -226,9 +235,11 @@ class Answers:
                 continue
             if fact.waiting:
                 worker.seceded[task] = None
+                worker.busy -= 1
                 worker.occupancy -= worker.processing[task]
             else:
                 del worker.seceded[task]
+                worker.busy += 1
                 worker.occupancy += worker.processing[task]
                 self._state.unbalanced = True
         self._state.touch(worker)

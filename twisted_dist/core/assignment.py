@@ -53,7 +53,7 @@ def _feed_demands(state: SchedulerState) -> None:
 
 def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> None:
     """Feed one worker from what it alone, or not everybody, may run."""
-    while has_room(worker) if ahead else worker.busy < worker.nthreads:
+    while worker.busy < worker.nthreads or (ahead and has_room(worker)):
         queue = _first_queue(state, worker)
         if queue is None:
             break
@@ -107,10 +107,13 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
         return
     share = -(-tasks // len(takers))
     # who was last to become free comes first: its caches are warm
-    for worker in list(islice(reversed(takers), tasks)):
-        quota = room(worker, seconds) if ahead else worker.nthreads - worker.busy
-        for task in ready.take(min(share, quota)):
+    workers = list(islice(reversed(takers), tasks))
+    if ahead:
+        quotas = [min(share, room(worker, seconds)) for worker in workers]
+    else:
+        quotas = [min(share, worker.nthreads - worker.busy) for worker in workers]
+    taken = iter(ready.take(sum(quotas)))
+    for worker, quota in zip(workers, quotas):
+        for task in islice(taken, quota):
             assign(state, worker, task, seconds)
         state.note_room(worker)
-        if ready.peek() is None or ready.first().group is not group:
-            return

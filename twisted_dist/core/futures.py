@@ -35,8 +35,11 @@ class Futures:
         if client is None:
             return
         if not client.names:
-            for task in self.own(client, fact.ids):
-                unwant(self._state, client, task)
+            tasks, wants = self._state.tasks, client.wants_what
+            for own_id in fact.ids:
+                task = tasks.get(own_id)
+                if task is not None and task in wants:
+                    unwant(self._state, client, task)
             return
         for own_id in fact.ids:
             for task in self.own(client, (own_id,)):

@@ -25,11 +25,14 @@ def add_holder(task: SchedulerTask, worker: SchedulerWorker) -> None:
 
 def drop_holder(task: SchedulerTask, worker: SchedulerWorker) -> None:
     """A holder does not hold it any more; None is left after the last."""
-    left = {each: None for each in task.who_has or () if each is not worker}
-    if len(left) == 1:
-        (other,) = left
-        left = other.alone
-    task.who_has = left or None
+    if task.who_has is worker.alone:
+        task.who_has = None
+    else:
+        left = {each: None for each in task.who_has or () if each is not worker}
+        if len(left) == 1:
+            (other,) = left
+            left = other.alone
+        task.who_has = left or None
     del worker.has_what[task]
     worker.nbytes -= task.nbytes
 
@@ -37,8 +40,12 @@ def drop_holder(task: SchedulerTask, worker: SchedulerWorker) -> None:
 def add_want(task: SchedulerTask, client: SchedulerClient) -> None:
     """*client* has a future of it."""
     wanted = task.wanted_by
-    task.wanted_by = client.alone if wanted is None else {**wanted, client: None}
-    client.wants_what.setdefault(task, 0)
+    if wanted is None:
+        task.wanted_by = client.alone
+        client.wants_what[task] = 0
+    elif client not in wanted:
+        task.wanted_by = {**wanted, client: None}
+        client.wants_what[task] = 0
 
 
 def drop_want(task: SchedulerTask, client: SchedulerClient) -> bool:
@@ -47,8 +54,12 @@ def drop_want(task: SchedulerTask, client: SchedulerClient) -> bool:
     if pushed is None:
         return False
     client.inlined -= pushed
-    for own_id in client.names.pop(task, ()):
-        client.aliases.pop(own_id, None)
+    if client.names:
+        for own_id in client.names.pop(task, ()):
+            client.aliases.pop(own_id, None)
+    if task.wanted_by is client.alone:
+        task.wanted_by = None
+        return True
     left = {each: None for each in task.wanted_by or () if each is not client}
     if len(left) == 1:
         (other,) = left

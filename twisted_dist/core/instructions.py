@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
 from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+from twisted_dist.core.records import record
 
 
-@frozen
+@record
 class Run:
     """Consecutive tasks of one function within a `SendTasks`.
 
@@ -26,7 +25,7 @@ class Run:
     wanted: bool
 
 
-@frozen
+@record
 class SendFunction:
     """Give *worker* a function it has not seen; precedes the tasks that need it."""
 
@@ -36,7 +35,7 @@ class SendFunction:
     blob: bytes
 
 
-@frozen
+@record
 class SendTasks:
     """Give *worker* tasks; *sources* lists where inputs it lacks can be had."""
 
@@ -45,7 +44,7 @@ class SendTasks:
     sources: list[tuple[Address, list[TaskId]]]
 
 
-@frozen
+@record
 class ReleaseData:
     """Tell *worker* to forget these results, of these attempts or earlier ones."""
 
@@ -54,7 +53,7 @@ class ReleaseData:
     attempts: list[int]
 
 
-@frozen
+@record
 class DropTasks:
     """Tell *worker* not to run these, where it has not begun."""
 
@@ -62,7 +61,7 @@ class DropTasks:
     ids: list[TaskId]
 
 
-@frozen
+@record
 class ReportFinished:
     """Tell *client* that results exist; a value is None when it must be fetched."""
 
@@ -72,7 +71,7 @@ class ReportFinished:
     values: list[bytes | None]
 
 
-@frozen
+@record
 class ReportErred:
     """Tell *client* that tasks failed; *kinds* says what with (see `core.task`)."""
 
@@ -83,7 +82,7 @@ class ReportErred:
     texts: list[str]
 
 
-@frozen
+@record
 class ReportLocations:
     """Answer `LocationsAsked`: who holds what; ids that failed are left out.
 
@@ -98,7 +97,7 @@ class ReportLocations:
     aliases: list[list[TaskId]]
 
 
-@frozen
+@record
 class Reply:
     """Answer an `Asked`: *error* is empty, or says what is wrong."""
 
@@ -108,7 +107,7 @@ class Reply:
     result: object
 
 
-@frozen
+@record
 class CopyData:
     """Tell *worker* to fetch copies of results and keep them."""
 
@@ -116,14 +115,14 @@ class CopyData:
     sources: list[tuple[Address, list[TaskId]]]
 
 
-@frozen
+@record
 class RestartWorker:
     """Tell *worker* to start anew: what runs there is ended, what it holds forgotten."""
 
     worker: PeerId
 
 
-@frozen
+@record
 class EndWorker:
     """Close the connection of a worker that is given up."""
 

@@ -123,12 +123,14 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
     if worker.nbytes != sum(task.nbytes for task in worker.has_what):
         yield f"does not hold {worker.nbytes} bytes"
     active = [task for task in worker.processing if task not in worker.seceded]
+    if worker.busy != len(active) + len(worker.dropped):
+        yield f"{worker.busy} tasks are said to use threads"
     seconds = sum(worker.processing[task] for task in active)
     if not isclose(worker.occupancy, seconds, abs_tol=1e-6):
         yield f"occupancy {worker.occupancy} is not {seconds}"
     if (worker in state.roomy) is not has_room(worker):
         yield "roomy is wrong"
-    if (worker in state.idle) is not (len(active) + len(worker.dropped) < worker.nthreads):
+    if (worker in state.idle) is not (worker.busy < worker.nthreads):
         yield "idle is wrong"
     if worker.backlog.peek() is not None and worker not in state.backlogged:
         yield "its backlog is not listed"

@@ -22,6 +22,7 @@ class SchedulerWorker:
         "address",
         "alone",
         "backlog",
+        "busy",
         "demands",
         "dropped",
         "fetching",
@@ -68,6 +69,8 @@ class SchedulerWorker:
         self.demands: dict[Demand, None] = {}
         #: insertion-ordered; {task: seconds it was expected to take when sent}
         self.processing: dict[SchedulerTask, float] = {}
+        #: tasks that use a thread there, or will: of `processing` without `seceded`, and `dropped`
+        self.busy = 0
         #: those of `processing` that only wait for other tasks, and so use no thread
         self.seceded: dict[SchedulerTask, None] = {}
         #: those of `processing` that were asked back
@@ -94,11 +97,6 @@ class SchedulerWorker:
         #: when it last ended a task, or was given one while it had none
         self.last_answer = now
         self.metrics: Mapping[str, float] = {}
-
-    @property
-    def busy(self) -> int:
-        """Tasks that use a thread there, or will."""
-        return len(self.processing) - len(self.seceded) + len(self.dropped)
 
     def answers_to(self, names: frozenset[str]) -> bool:
         """Whether a user's ``workers=`` means this worker: by address, host or name."""

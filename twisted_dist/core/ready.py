@@ -47,8 +47,9 @@ class ReadyQueue:
         heapq.heappush(self._heap, (task.order, next(self._ticket), task))
 
     def push_lane(self, lane: Lane) -> None:
-        """Add QUEUED tasks of one group that are consecutive in order."""
-        heapq.heappush(self._heap, (lane[0].order, next(self._ticket), lane))
+        """Add QUEUED tasks of one group, one or more, that follow one another in order."""
+        entry = lane if len(lane) > 1 else lane[0]
+        heapq.heappush(self._heap, (lane[0].order, next(self._ticket), entry))
 
     def peek(self) -> Order | None:
         """The order of the next task, without taking it; None when there is none."""
@@ -77,7 +78,11 @@ class ReadyQueue:
         if isinstance(entry, SchedulerTask):
             heapq.heappop(self._heap)
             return [entry]
-        taken: list[SchedulerTask] = []
+        if most == 1 and len(entry) > 1 and entry[1].state is QUEUED:
+            taken = [entry.popleft()]  # which `peek` has seen to
+            heapq.heapreplace(self._heap, (entry[0].order, next(self._ticket), entry))
+            return taken
+        taken = []
         while entry and len(taken) < most:
             task = entry.popleft()
             if task.state is QUEUED:

@@ -71,11 +71,12 @@ class SchedulerState:
         if worker.busy < worker.nthreads:
             self.roomy[worker] = self.idle[worker] = None
             return
-        self.idle.pop(worker, None)
+        if worker in self.idle:
+            del self.idle[worker]
         if has_room(worker):
             self.roomy[worker] = None
-        else:
-            self.roomy.pop(worker, None)
+        elif worker in self.roomy:
+            del self.roomy[worker]
 
     def touch(self, worker: SchedulerWorker) -> None:
         """As `note_room`, where room may have been made: what only it may run is looked at."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import field
 
 from twisted_dist.aliases import Address, Digest, PeerId, TaskId
 from twisted_dist.core.options import Options
+from twisted_dist.core.records import record
 
 
-@frozen
+@record
 class WorkerJoined:
     """A worker registered; *address* is where its data can be had."""
 
@@ -22,7 +23,7 @@ class WorkerJoined:
     resources: Mapping[str, int] = field(factory=dict)
 
 
-@frozen
+@record
 class WorkerLost:
     """A worker's connection ended or its lease ran out."""
 
@@ -30,7 +31,7 @@ class WorkerLost:
     reason: str
 
 
-@frozen
+@record
 class Heartbeat:
     """A worker is alive; *metrics* are what it measured of itself."""
 
@@ -38,7 +39,7 @@ class Heartbeat:
     metrics: Mapping[str, float]
 
 
-@frozen
+@record
 class ClientJoined:
     """A client registered."""
 
@@ -46,14 +47,14 @@ class ClientJoined:
     name: str
 
 
-@frozen
+@record
 class ClientLost:
     """A client is gone; what only it wanted is released."""
 
     client: PeerId
 
 
-@frozen
+@record
 class FunctionDefined:
     """A client's pickled function, opaque, named by its digest."""
 
@@ -63,7 +64,7 @@ class FunctionDefined:
     blob: bytes
 
 
-@frozen
+@record
 class TasksSubmitted:
     """Tasks ``first .. first + len(calls) - 1``: a single one, a `map`, or a whole graph.
 
@@ -91,7 +92,7 @@ class TasksSubmitted:
     options: Options
 
 
-@frozen
+@record
 class DataScattered:
     """A client has put data on a worker; there is nothing to compute it again."""
 
@@ -101,7 +102,7 @@ class DataScattered:
     address: Address
 
 
-@frozen
+@record
 class KeysReleased:
     """A client no longer wants these results."""
 
@@ -109,7 +110,7 @@ class KeysReleased:
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class RunawaysNamed:
     """These run to their end, whether or not anybody still has a future of them."""
 
@@ -117,7 +118,7 @@ class RunawaysNamed:
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class CancelRequested:
     """A client wants these tasks, and all that need them, to end."""
 
@@ -125,7 +126,7 @@ class CancelRequested:
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class LocationsAsked:
     """A client wants to fetch values itself; answered once all of them exist."""
 
@@ -134,7 +135,7 @@ class LocationsAsked:
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class Asked:
     """A client wants something done by name, and an answer.
 
@@ -158,7 +159,7 @@ class Asked:
     timeout_s: float
 
 
-@frozen
+@record
 class TasksFinished:
     """Results exist at *worker*; ``values[i]`` is bytes when it rode inline, else None."""
 
@@ -170,7 +171,7 @@ class TasksFinished:
     values: Sequence[bytes | None]
 
 
-@frozen
+@record
 class TasksErred:
     """Tasks raised; *blobs* are pickled exceptions, *texts* their tracebacks."""
 
@@ -181,7 +182,7 @@ class TasksErred:
     texts: Sequence[str]
 
 
-@frozen
+@record
 class TasksReturned:
     """The worker did not run these: dropped on request, or their process died under them."""
 
@@ -190,7 +191,7 @@ class TasksReturned:
     attempts: Sequence[int]
 
 
-@frozen
+@record
 class TasksKilled:
     """The process died while these ran; *texts* say how."""
 
@@ -200,7 +201,7 @@ class TasksKilled:
     texts: Sequence[str]
 
 
-@frozen
+@record
 class InputsMissing:
     """The worker cannot run *ids*: *addresses* lack *missing*, or (*silent*) did not answer."""
 
@@ -212,7 +213,7 @@ class InputsMissing:
     silent: bool = False
 
 
-@frozen
+@record
 class TasksSeceded:
     """Running tasks wait for other tasks from now on, or (not *waiting*) no longer."""
 
@@ -222,7 +223,7 @@ class TasksSeceded:
     waiting: bool
 
 
-@frozen
+@record
 class ReplicasAdded:
     """The worker fetched copies of these results."""
 
@@ -230,7 +231,7 @@ class ReplicasAdded:
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class DataPut:
     """A client has stored values at the worker; it tells of them itself, unless it goes before."""
 

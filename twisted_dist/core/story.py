@@ -28,36 +28,52 @@ class Entry(NamedTuple):
     where: str
 
 
+class _Many:
+    """The ids of a batch with many, which can be let go of before its entry."""
+
+    __slots__ = ("ids", "weight")
+
+    def __init__(self, ids: Sequence[TaskId]) -> None:
+        self.ids = ids
+        #: a range takes no memory for its ids
+        self.weight = 0 if type(ids) is range else len(ids)
+
+    def __contains__(self, task_id: TaskId) -> bool:
+        return task_id in self.ids
+
+
 class Story:
     """The entries, oldest first."""
 
     def __init__(self, most_entries: int = MOST_ENTRIES, most_ids: int = MOST_IDS) -> None:
         #: as `Entry`, but plain: this is called for every batch, however small
-        self._entries: deque[tuple[float, str, Sequence[TaskId], str]] = deque()
-        self._most_entries = most_entries
+        self._entries: deque[tuple[float, str, Sequence[TaskId] | _Many, str]]
+        self._entries = deque(maxlen=most_entries)
         self._most_ids = most_ids
-        #: ids in entries that have many
+        #: of the entries with many ids, those that still have them; and how many ids that is
+        self._many: deque[_Many] = deque()
         self._ids = 0
 
     def note(self, now: float, what: str, ids: Sequence[TaskId], where: str) -> None:
         """Remember; *ids* is kept, and not copied."""
-        self._entries.append((now, what, ids, where))
-        if len(ids) > MANY_IDS or len(self._entries) > self._most_entries:
-            self._ids += _weight(ids)
-            self._trim()
+        if len(ids) > MANY_IDS:
+            self._entries.append((now, what, self._keep(ids), where))
+        else:
+            self._entries.append((now, what, ids, where))
 
-    def _trim(self) -> None:
-        entries = self._entries
-        while len(entries) > self._most_entries or self._ids > self._most_ids:
-            if len(entries) == 1:
-                break
-            self._ids -= _weight(entries.popleft()[2])
+    def _keep(self, ids: Sequence[TaskId]) -> _Many:
+        """Hold many ids, and let go of the oldest beyond the bound."""
+        many = _Many(ids)
+        self._many.append(many)
+        self._ids += many.weight
+        while self._ids > self._most_ids and len(self._many) > 1:
+            old = self._many.popleft()
+            self._ids -= old.weight
+            old.ids = ()
+        return many
 
     def of(self, task_id: TaskId) -> Iterator[Entry]:
         """What is remembered of one task, in order."""
-        return (Entry(*entry) for entry in self._entries if task_id in entry[2])
-
-
-def _weight(ids: Sequence[TaskId]) -> int:
-    """What an entry counts among those with many ids; a range takes no memory for its own."""
-    return len(ids) if len(ids) > MANY_IDS and type(ids) is not range else 0
+        for now, what, ids, where in self._entries:
+            if task_id in ids:
+                yield Entry(now, what, ids.ids if isinstance(ids, _Many) else ids, where)

@@ -27,6 +27,7 @@ from twisted_dist.core.task import (
 from twisted_dist.core.transitions import (
     activate,
     fail,
+    make_ready_all,
     release_if_unneeded,
     remember,
 )
@@ -122,10 +123,8 @@ class Submissions:
             wants[task] = 0
             task.state = QUEUED
             lane.append(task)
-        if len(lane) > 1:
+        if lane:
             self._state.ready.push_lane(lane)
-        elif lane:
-            self._state.ready.push(lane[0])
 
     def _submit(
         self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
@@ -133,6 +132,7 @@ class Submissions:
         state = self._state
         wanted = frozenset(fact.wanted)
         made: list[SchedulerTask] = []
+        roots: list[SchedulerTask] = []
         for offset, call in enumerate(fact.calls):
             task_id = fact.first + offset
             is_wanted = not wanted or offset in wanted
@@ -150,26 +150,27 @@ class Submissions:
                 self._name(task, key, fact.shared)
             if is_wanted:
                 add_want(task, client)
-            deps = self._find_deps(client, fact.deps[offset]) if fact.deps else []
-            if deps is None:
-                text = f"an argument of {task.name} was released before it was submitted"
-                fail(state, task, (DEPENDENCY_LOST, b"", text))
-                continue
-            if deps:
+            if fact.deps and fact.deps[offset]:
+                deps = self._find_deps(client, fact.deps[offset])
+                if deps is None:
+                    text = f"an argument of {task.name} was released before it was submitted"
+                    fail(state, task, (DEPENDENCY_LOST, b"", text))
+                    continue
                 task.deps = unique = list(dict.fromkeys(deps))
                 if len(unique) < len(deps):
-                    state.outbox.rows[task] = deps
+                    state.outbox.dispatch.rows[task] = deps
                 for dep in unique:
                     if dep.dependents is None:
                         dep.dependents = {}
                     dep.dependents[task] = None
             if is_wanted:
-                activate(state, task)
+                activate(state, task, roots)
             else:
                 made.append(task)
         for task in reversed(made):  # what nothing that is wanted needs
             if not task.dependents:
                 release_if_unneeded(state, task)
+        make_ready_all(state, roots)
 
     def _name(self, task: SchedulerTask, key: Key, shared: bool) -> None:
         task.key = key

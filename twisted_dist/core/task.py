@@ -77,7 +77,11 @@ class SchedulerFunction:
         if known is None:
             self.duration, self.nbytes = duration, nbytes
             return
-        surprise = min(max(duration / known, 1 / MOST_SURPRISE), MOST_SURPRISE)
+        surprise = duration / known
+        if surprise > MOST_SURPRISE:
+            surprise = MOST_SURPRISE
+        elif surprise < 1 / MOST_SURPRISE:
+            surprise = 1 / MOST_SURPRISE
         self.duration = known * surprise**0.25
         self.nbytes += 0.25 * (nbytes - self.nbytes)
 
@@ -85,7 +89,7 @@ class SchedulerFunction:
 class TaskGroup:
     """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("base", "demand", "first", "function", "options")
+    __slots__ = ("base", "demand", "first", "function", "is_plain", "options")
 
     def __init__(
         self,
@@ -102,6 +106,8 @@ class TaskGroup:
         self.base = base
         self.options = options
         self.demand = demand
+        #: giving one out takes nothing but a thread, for as long as it likes
+        self.is_plain = demand is None and not options.timeout_s
 
 
 class SchedulerTask:

@@ -19,12 +19,15 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
+from operator import attrgetter
 from typing import Final
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.core.holders import add_holder, drop_holder, drop_want
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.policy import placement
+from twisted_dist.core.ready import Lane
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     CANCELLED,
@@ -45,8 +48,19 @@ ACTIVE: Final = frozenset({WAITING, NO_WORKER, QUEUED, PROCESSING})
 INLINE_BUDGET: Final = 64 * 2**20
 
 
-def activate(state: SchedulerState, task: SchedulerTask) -> None:
-    """RELEASED → WAITING or QUEUED, and the same for whatever it needs."""
+def activate(
+    state: SchedulerState, task: SchedulerTask, roots: list[SchedulerTask] | None = None
+) -> None:
+    """RELEASED → WAITING or QUEUED, and the same for whatever it needs.
+
+    Where *roots* is given, it takes what could run, needs nothing and may run anywhere, still
+    WAITING; `make_ready_all` is called with it later.
+    """
+    if roots is not None and not task.deps and task.group.is_plain and task.group.function:
+        if task.state is RELEASED:  # the way of a map's tasks
+            task.state = WAITING
+            roots.append(task)
+        return
     stack = [task]
     doomed: list[SchedulerTask] = []
     while stack:
@@ -67,8 +81,12 @@ def activate(state: SchedulerState, task: SchedulerTask) -> None:
                 stack.append(dep)
             elif dep.state is ERRED:
                 doomed.append(dep)
-        if not each.waiting_on:
+        if each.waiting_on:
+            continue
+        if roots is None or each.deps or each.group.demand is not None:
             make_ready(state, each)
+        else:
+            roots.append(each)
     for each in doomed:
         if each.state is ERRED:
             assert each.erred_by is not None
@@ -104,6 +122,22 @@ def make_ready(state: SchedulerState, task: SchedulerTask) -> None:
     state.fresh[demand] = None
 
 
+def make_ready_all(state: SchedulerState, roots: list[SchedulerTask]) -> None:
+    """As `make_ready`, of what `activate` has put by and is still to be run."""
+    lane: Lane = deque()
+    roots.sort(key=attrgetter("id"))
+    for task in roots:
+        if task.state is not WAITING:  # what needed it has failed meanwhile; or it came twice
+            continue
+        if lane and lane[-1].group is not task.group:
+            state.ready.push_lane(lane)
+            lane = deque()
+        task.state = QUEUED
+        lane.append(task)
+    if lane:
+        state.ready.push_lane(lane)
+
+
 def enqueue_at(state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask) -> None:
     """Let a QUEUED task wait for *worker*."""
     worker.backlog.push(task)
@@ -127,12 +161,13 @@ def assign(
     task.attempt += 1
     processing[task] = seconds
     worker.occupancy += seconds
+    worker.busy += 1
     group = task.group
-    if group.demand is not None:
+    if not group.is_plain:
         _take_resources(worker, group.options.resources, 1)
-    if group.options.timeout_s:
-        state.limited.append(task)
-    state.outbox.send(worker, task)
+        if group.options.timeout_s:
+            state.limited.append(task)
+    state.outbox.dispatch.give(worker, task)
 
 
 def _take_resources(
@@ -152,11 +187,12 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
         del worker.seceded[task]
     else:
         worker.occupancy -= seconds
+        worker.busy -= 1
     if worker.recalled:
         worker.recalled.pop(task, None)
     if not worker.processing:
         worker.occupancy = 0.0  # let no rounding error pile up
-    if task.group.demand is not None:
+    if not task.group.is_plain:
         _take_resources(worker, task.group.options.resources, -1)
     return worker
 
@@ -168,6 +204,7 @@ def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
     resources = task.group.options.resources
     _take_resources(worker, resources, 1)
     worker.dropped[task.id] = (task.attempt, resources)
+    worker.busy += 1
     state.outbox.drop(worker, task)
     state.unbalanced = True
     state.touch(worker)
@@ -178,6 +215,7 @@ def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
     dropped = worker.dropped.get(task_id)
     if dropped is not None and dropped[0] <= attempt:
         del worker.dropped[task_id]
+        worker.busy -= 1
         _take_resources(worker, dropped[1], -1)
 
 
@@ -220,6 +258,9 @@ def report_memory(
             client.wants_what[task] = size
         else:
             value = None
+    if not client.names:
+        state.outbox.finished(client, task.id, task.nbytes, value)
+        return
     for own_id in client.names.get(task, (task.id,)):
         state.outbox.finished(client, own_id, task.nbytes, value)
 
@@ -289,6 +330,15 @@ def leave_active(state: SchedulerState, task: SchedulerTask) -> None:
 
 def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
     """Drop the result, the work or the whole record of what nobody needs any more."""
+    if task.state is MEMORY:  # the way of nearly all
+        if task.wanted_by or task.waiters:
+            return
+        drop_result(state, task)
+        if task.dependents:
+            return
+        if not task.deps and task.group.demand is None:
+            _forget(state, task)
+            return
     stack = [task]
     while stack:
         each = stack.pop()
@@ -307,14 +357,7 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
                 dep.waiters -= 1
                 stack.append(dep)
         if not each.dependents:
-            each.state = FORGOTTEN
-            state.tasks.pop(each.id, None)
-            if each.key and state.keys.get(each.key) is each:
-                del state.keys[each.key]
-            state.outbox.rows.pop(each, None)
-            state.replicated.pop(each, None)
-            if state.copying.pop(each, None):
-                state.to_replicate[each] = None  # who waits for its copies waits in vain
+            _forget(state, each)
             demand = each.group.demand
             if demand is not None:
                 demand.tasks -= 1
@@ -325,6 +368,20 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
                     dep.dependents.pop(each, None)
                 stack.append(dep)
             each.deps = ()
+
+
+def _forget(state: SchedulerState, task: SchedulerTask) -> None:
+    """RELEASED → FORGOTTEN; the caller sees to its demand and its deps."""
+    task.state = FORGOTTEN
+    state.tasks.pop(task.id, None)
+    if task.key and state.keys.get(task.key) is task:
+        del state.keys[task.key]
+    if state.outbox.dispatch.rows:
+        state.outbox.dispatch.rows.pop(task, None)
+    if state.replicated:
+        state.replicated.pop(task, None)
+    if state.copying.pop(task, None):
+        state.to_replicate[task] = None  # who waits for its copies waits in vain
 
 
 def drop_result(state: SchedulerState, task: SchedulerTask) -> None:

@@ -37,10 +37,9 @@ def expected_s(function: SchedulerFunction | None) -> float:
 
 def has_room(worker: SchedulerWorker) -> bool:
     """Whether *worker* should be given more."""
-    count = len(worker.processing) - len(worker.seceded) + len(worker.dropped)  # `busy`
-    return count < worker.nthreads or (
-        worker.occupancy < AHEAD_S * worker.nthreads and count < MOST_AHEAD
-    )
+    nthreads = worker.nthreads
+    busy = worker.busy
+    return busy < nthreads or (worker.occupancy < AHEAD_S * nthreads and busy < MOST_AHEAD)
 
 
 def room(worker: SchedulerWorker, seconds: float) -> int:

@@ -60,11 +60,10 @@ def _holder_of_most(
     task: SchedulerTask, able: Container[SchedulerWorker] | None
 ) -> SchedulerWorker | None:
     """The worker that holds most of a task's inputs; of several, the least occupied."""
-    if len(task.deps) == 1:  # the common case, without a table
-        holders = task.deps[0].who_has or {}
-        if len(holders) == 1:
-            (holder,) = holders
-            return holder if able is None or holder in able else None
+    first = task.deps[0].who_has
+    if first and len(first) == 1 and all(dep.who_has is first for dep in task.deps):
+        (holder,) = first  # the common case: all is in one place, and no table is needed
+        return holder if able is None or holder in able else None
     held: dict[SchedulerWorker, int] = {}
     for dep in task.deps:
         size = dep.nbytes + LEAST_BYTES
@@ -72,6 +71,12 @@ def _holder_of_most(
             held[worker] = held.get(worker, 0) + size
     if able is not None:
         held = {worker: size for worker, size in held.items() if worker in able}
-    if not held:
-        return None
-    return max(held, key=lambda w: (held[w], -w.occupancy / w.nthreads))
+    best, most = None, -1
+    for worker, size in held.items():
+        if size > most or (size == most and best is not None and _load_s(worker) < _load_s(best)):
+            best, most = worker, size
+    return best
+
+
+def _load_s(worker: SchedulerWorker) -> float:
+    return worker.occupancy / worker.nthreads

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
-
 from twisted_dist.aliases import Address, Digest, TaskId, Value
+from twisted_dist.core.records import record
 
 
 class WorkerTask:
@@ -39,7 +38,7 @@ class WorkerTask:
 # -- stimuli
 
 
-@frozen
+@record
 class TasksGiven:
     """The scheduler gave tasks; *sources* says who holds the inputs that are not here."""
 
@@ -47,7 +46,7 @@ class TasksGiven:
     sources: Sequence[tuple[Address, Sequence[TaskId]]]
 
 
-@frozen
+@record
 class ExecutionFinished:
     """The executor has results."""
 
@@ -58,7 +57,7 @@ class ExecutionFinished:
     durations_us: Sequence[int]
 
 
-@frozen
+@record
 class ExecutionErred:
     """The executor's tasks raised."""
 
@@ -68,14 +67,14 @@ class ExecutionErred:
     texts: Sequence[str]
 
 
-@frozen
+@record
 class ExecutionReturned:
     """The executor never began these."""
 
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class ExecutionWaits:
     """Running tasks wait for other tasks from now on, or no longer."""
 
@@ -84,7 +83,7 @@ class ExecutionWaits:
     waiting: bool
 
 
-@frozen
+@record
 class ExecutorDied:
     """The process that ran tasks ended; *running* are those it had begun."""
 
@@ -92,7 +91,7 @@ class ExecutorDied:
     text: str
 
 
-@frozen
+@record
 class FetchFinished:
     """Values came from a peer; *absent* did not: it has none, or (*silent*) did not answer."""
 
@@ -103,14 +102,14 @@ class FetchFinished:
     silent: bool = False
 
 
-@frozen
+@record
 class CopiesAsked:
     """The scheduler wants copies here, from where *sources* says they are."""
 
     sources: Sequence[tuple[Address, Sequence[TaskId]]]
 
 
-@frozen
+@record
 class DataPut:
     """A client stored values here."""
 
@@ -118,7 +117,7 @@ class DataPut:
     nbytes: Sequence[int]
 
 
-@frozen
+@record
 class DataForgotten:
     """The scheduler says that nobody needs these, unless they are of a later attempt."""
 
@@ -126,7 +125,7 @@ class DataForgotten:
     attempts: Sequence[int]
 
 
-@frozen
+@record
 class DropRequested:
     """The scheduler wants these not to run."""
 
@@ -136,21 +135,21 @@ class DropRequested:
 # -- instructions
 
 
-@frozen
+@record
 class Execute:
     """Run these; all their inputs are held."""
 
     tasks: list[WorkerTask]
 
 
-@frozen
+@record
 class DropExecution:
     """Take these back from the executor, where it has not begun."""
 
     ids: list[TaskId]
 
 
-@frozen
+@record
 class Fetch:
     """Get values from the peer at *address*."""
 
@@ -158,7 +157,7 @@ class Fetch:
     ids: list[TaskId]
 
 
-@frozen
+@record
 class Keep:
     """Store values."""
 
@@ -166,14 +165,14 @@ class Keep:
     values: Sequence[Value]
 
 
-@frozen
+@record
 class Discard:
     """Remove values from the store."""
 
     ids: Sequence[TaskId]
 
 
-@frozen
+@record
 class ReportDone:
     """Tell the scheduler of results; a value rides along when small and wanted."""
 
@@ -184,7 +183,7 @@ class ReportDone:
     values: list[bytes | None]
 
 
-@frozen
+@record
 class ReportFailed:
     """Tell the scheduler of exceptions."""
 
@@ -194,7 +193,7 @@ class ReportFailed:
     texts: list[str]
 
 
-@frozen
+@record
 class ReportReturned:
     """Tell the scheduler that these did not run here."""
 
@@ -202,7 +201,7 @@ class ReportReturned:
     attempts: list[int]
 
 
-@frozen
+@record
 class ReportKilled:
     """Tell the scheduler that the process died while these ran."""
 
@@ -211,7 +210,7 @@ class ReportKilled:
     texts: list[str]
 
 
-@frozen
+@record
 class ReportSeceded:
     """Tell the scheduler of running tasks that wait for others, or no longer."""
 
@@ -220,7 +219,7 @@ class ReportSeceded:
     waiting: bool
 
 
-@frozen
+@record
 class ReportMissing:
     """Tell the scheduler that inputs could not be had where it said."""
 
@@ -231,14 +230,14 @@ class ReportMissing:
     silent: bool = False
 
 
-@frozen
+@record
 class ReportPut:
     """Tell the scheduler that clients have stored these here."""
 
     ids: list[TaskId]
 
 
-@frozen
+@record
 class ReportCopies:
     """Tell the scheduler that these are held here too."""
 
