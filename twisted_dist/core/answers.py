@@ -74,14 +74,11 @@ class Answers:
         state.story.note(state.now, "finished", fact.ids, worker.label)
         #: {function: how many, their microseconds, their bytes}
         measured: dict[SchedulerFunction, list[int]] = {}
-        tasks = state.tasks
         for task_id, attempt, nbytes, duration, value in zip(
             fact.ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
         ):
-            if worker.dropped:
-                answered(worker, task_id, attempt)
-            task = tasks.get(task_id)  # as `_current`, but quicker
-            if task is None or task.processing_on is not worker or task.attempt != attempt:
+            task = self._current(worker, task_id, attempt)
+            if task is None:
                 self._surplus(worker, task_id, attempt)
                 continue
             function = task.group.function
