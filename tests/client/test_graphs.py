@@ -84,6 +84,9 @@ def test_shape_of_keys():
 
 # -- refusals
 
+#: small arguments that are too large together
+MANY = [b"%d" % n + bytes(1000) for n in range(MAX_CALL_BYTES // 1000)]
+
 
 @pytest.mark.parametrize(
     ("dsk", "keys", "words"),
@@ -100,13 +103,32 @@ def test_shape_of_keys():
         ({"w": (inc, "x"), "x": "y", "y": "x"}, "w", r"cycle: 'x' needs 'y' needs 'x'"),
         ([("x", 1)], "x", r"a graph is a dict of tasks, not list"),
         (None, "x", r"a graph is a dict of tasks, not NoneType"),
-        ({"x": (len, bytes(MAX_CALL_BYTES))}, "x", r"the arguments of x take \d+ bytes"),
+        ({"x": (max, *MANY, "y"), "y": 1}, "x", r"the arguments of x take \d+ bytes"),
     ],
 )
 def test_refusals(dsk, keys, words):
     """`GraphReader` refuses what lacks a key or has a cycle, and names it."""
     with pytest.raises(UsageProblem, match=words):
         GraphReader(dsk).read(keys)
+
+
+def test_large_values():
+    """`GraphReader` takes out what is too large for a message, each value once."""
+    large, numbers = bytes(MAX_CALL_BYTES), list(range(2 * MAX_CALL_BYTES // 4))
+    dsk = {
+        "large": large,
+        "length": (len, large),
+        "both": (told, "length", [large, "length", {"small": 1}], (inc, "length"), large[:9]),
+        "in a task": (told, (sum, [(len, large), "length"]), numbers),
+    }
+    graph = GraphReader(dsk).read(list(dsk))
+    assert {len(each) for each in graph.data} == {len(large), len(numbers)}
+    assert len(graph.data) == 2
+    assert max(map(len, graph.calls)) < 1000
+    n = len(large)
+    assert compute(dsk, "both") == ("told", (n, [large, n, {"small": 1}], n + 1, large[:9]))
+    assert compute(dsk, "in a task") == ("told", (2 * n, numbers))
+    assert compute(dsk, "large") == large
 
 
 def test_only_what_is_needed_counts():

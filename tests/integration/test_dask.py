@@ -4,6 +4,7 @@ import operator
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -50,6 +51,18 @@ def test_array_of_large_blocks(client):
     x = da.ones((2000, 2000), chunks=(500, 500))
     y = (x @ x.T - x.mean()).std(axis=1)
     assert np.array_equal(y.compute(), np.zeros(2000))
+
+
+def test_array_of_a_large_one(client):
+    """`Client.get` scatters the blocks of an array that are too large for a message."""
+    numbers = np.arange(4_000_000.0)
+    x = da.from_array(numbers, chunks=2_000_000)
+    assert (x + 1).sum().compute() == numbers.sum() + len(numbers)
+    assert (x + 1).sum().compute(scheduler=client) == numbers.sum() + len(numbers)
+    deadline = time.monotonic() + 20
+    while any(client.has_what().values()):
+        assert time.monotonic() < deadline, "large data is held after all is done"
+        time.sleep(0.05)
 
 
 # -- dask.bag

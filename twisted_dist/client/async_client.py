@@ -197,12 +197,14 @@ class AsyncClient(DataMethods):
                 workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
             )
             graph, shaped = op.as_graph(dsk, keys)
-            records = session.submitter.submit_graph(graph, options)
+            large = graph.data
+            data = await data_op.put_large(session, self.make_future, large) if large else []
+            records = session.submitter.submit_graph(graph, options, data)
             futures = [AsyncFuture(session, each) for each in records]
             try:
                 return shaped(await self.gather(futures))
             finally:  # now, and not when the traceback of an error is let go
-                for each in futures:
+                for each in (*futures, *data):
                     each.release()
 
         return defer.Deferred.fromCoroutine(compute())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import WORKER
@@ -38,6 +38,9 @@ class Client(DataMethods):
         AccessError: there is no access for that scheduler here.
         RefusedError: it does not let this access in, or not as a client.
     """
+
+    #: what dask asks of a client that is given as ``scheduler=``
+    asynchronous: Final = False
 
     def __init__(
         self,
@@ -214,7 +217,8 @@ class Client(DataMethods):
 
         The graph goes to the scheduler whole, and runs depth first, so that little data is
         held at a time. ``dask.config.set(scheduler=client.get)`` makes dask's collections
-        compute here.
+        compute here. Values in it that are too large for a message are scattered first, once
+        a worker is there, and are lost with it.
 
         Args:
             dsk: ``{key: task}``; a task is a tuple of a function and its arguments, of which
@@ -236,12 +240,14 @@ class Client(DataMethods):
             workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
         graph, shaped = op.as_graph(dsk, keys)
-        records = session.submitter.submit_graph(graph, options)
+        large = graph.data
+        data = self._call(data_op.put_large, session, self.make_future, large) if large else []
+        records = session.submitter.submit_graph(graph, options, data)
         futures = [Future(session, record) for record in records]
         try:
             return shaped(self.gather(futures))
         finally:  # now, and not when the traceback of an error is let go
-            for each in futures:
+            for each in (*futures, *data):
                 each.release()
 
     def gather(self, futures: Any, errors: str = "raise") -> Any:

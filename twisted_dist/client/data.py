@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from twisted_dist.client.future import Record
-from twisted_dist.client.operations import LOOK_S, flatten, wait_done
+from twisted_dist.client.operations import LOOK_S, flatten, wait_done, wait_for_workers
 from twisted_dist.client.options import as_names
 from twisted_dist.client.parcels import MakeFuture, unwrap
 from twisted_dist.client.pickling import Calls
@@ -32,6 +32,12 @@ async def scatter(
     if not chosen:
         raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
     return await session.scatter(values, chosen, broadcast)
+
+
+async def put_large(session: Session, make: MakeFuture, values: list[Any]) -> list[Any]:
+    """Put what a graph's calls cannot carry on workers, once there are any; futures of it."""
+    await wait_for_workers(session, 1, None)
+    return [make(session, each) for each in await scatter(session, values, [], broadcast=False)]
 
 
 def _futures(futures: Any) -> Calls:

@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from attrs import define, field
 
-from twisted_dist.client.pickling import check_call, pickled_call
+from twisted_dist.client.large import LargeValues
+from twisted_dist.client.pickling import MAX_CALL_BYTES, check_call, pickled_call
 from twisted_dist.core.graph import CycleError, depth_first
 from twisted_dist.errors import UsageProblem
 from twisted_dist.execution.graphs import Nested, Ref, as_it_is, call_given, run_node
@@ -39,9 +40,10 @@ class PickledGraph:
         functions: all that occur.
         which: for each task, which of *functions*.
         calls: their pickled arguments.
-        deps: the positions of their inputs.
+        deps: the positions of their inputs; ``~n`` is the nth of *data*.
         keys: their names.
         outputs: the positions of those that were asked for.
+        data: what is too large for a call, and is to be on workers before.
     """
 
     functions: list[Callable[..., Any]] = field(factory=list)
@@ -50,6 +52,7 @@ class PickledGraph:
     deps: list[list[int]] = field(factory=list)
     keys: list[str] = field(factory=list)
     outputs: list[int] = field(factory=list)
+    data: list[Any] = field(factory=list)
 
 
 class Kinds(dict[type, str]):
@@ -126,10 +129,14 @@ class GraphReader:
         except CycleError as problem:
             raise _cycle([names[each] for each in problem.cycle]) from None
         graph = _pickle(order, names, list(calls.values()), [len(each) for each in deps])
+        added = graph.deps
         positions = [0] * len(order)
         for position, number in enumerate(order):
             positions[number] = position
-        graph.deps = [[positions[each] for each in deps[number]] for number in order]
+        graph.deps = [
+            [*[positions[each] for each in deps[number]], *more]
+            for number, more in zip(order, added)
+        ]
         places = {positions[numbers[each]]: each for each in outputs}
         graph.outputs = sorted(places)
         self._places = {places[position]: n for n, position in enumerate(graph.outputs)}
@@ -253,8 +260,12 @@ class GraphReader:
 def _pickle(
     order: list[int], names: list[Hashable], calls: list[Call], inputs: list[int]
 ) -> PickledGraph:
-    """The calls in order, with their names and functions; *inputs* are how many each has."""
+    """The calls in order, with their names and functions; *inputs* are how many each has.
+
+    Its `deps` are only those that are added to these: large data.
+    """
     graph = PickledGraph()
+    large = LargeValues()
     uses = Counter([id(call.function) for call in calls])
     known: dict[int, int] = {}
     for number in order:
@@ -268,9 +279,15 @@ def _pickle(
         name = _name(names[number])
         graph.which.append(which)
         blob = pickled_call(args, kwargs)
+        added: list[int] = []
+        if len(blob) > MAX_CALL_BYTES:
+            args, kwargs, added = large.take_out(args, kwargs, inputs[number])
+            blob = pickled_call(args, kwargs)
         check_call(name, blob, inputs[number])
         graph.calls.append(blob)
         graph.keys.append(name)
+        graph.deps.append([~each for each in added])
+    graph.data = large.values
     return graph
 
 

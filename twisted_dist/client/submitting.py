@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
-from twisted_dist.client.future import Record
+from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.graphs import PickledGraph
 from twisted_dist.client.options import WireOptions
 from twisted_dist.client.outbox import Batch, Outbox
@@ -106,8 +106,14 @@ class Submitter:
         """
         return self._calls.pickle(what, [((value,), {})])
 
-    def submit_graph(self, graph: PickledGraph, options: WireOptions) -> list[Record]:
-        """Submit a whole graph; records of its outputs, in their order."""
+    def submit_graph(
+        self, graph: PickledGraph, options: WireOptions, data: Sequence[BaseFuture]
+    ) -> list[Record]:
+        """Submit a whole graph, whose large *data* is on workers by now.
+
+        Returns:
+            Records of its outputs, in their order.
+        """
         first = self.take_ids(len(graph.calls))
         batch = Batch(first, options, shared=False)
         for function in graph.functions:
@@ -115,6 +121,9 @@ class Submitter:
         batch.which, batch.keys = graph.which, graph.keys
         batch.calls = graph.calls
         batch.deps = [[first + each for each in deps] for deps in graph.deps]
+        if data:
+            ids = [each._record.id for each in data]
+            batch.deps = [[n + first if n >= 0 else ids[~n] for n in deps] for deps in graph.deps]
         batch.any_deps = any(graph.deps)
         batch.wanted = graph.outputs
         records = [Record(first + n, graph.keys[n]) for n in graph.outputs]

@@ -9,6 +9,7 @@ from twisted_dist.aliases import TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.holders import add_holder
 from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.processing import answered, unassign, withdraw
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     KILLED,
@@ -27,14 +28,11 @@ from twisted_dist.core.task import (
 )
 from twisted_dist.core.transitions import (
     activate,
-    answered,
     enqueue_at,
     fail,
     lose_result,
     make_ready,
     remember,
-    unassign,
-    withdraw,
 )
 
 #: how often a task may kill its process, or lose its worker, before it is given up:

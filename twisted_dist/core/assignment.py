@@ -11,9 +11,9 @@ from itertools import islice
 
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.policy.feeding import expected_s, has_room, needs_thread, room
+from twisted_dist.core.processing import assign
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.state import SchedulerState
-from twisted_dist.core.transitions import assign
 
 
 def assign_queued(state: SchedulerState) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.policy import stealing
 from twisted_dist.core.policy.feeding import AHEAD_S, expected_s
+from twisted_dist.core.processing import assign
 from twisted_dist.core.state import SchedulerState
-from twisted_dist.core.transitions import assign
 
 
 def balance(state: SchedulerState) -> None:

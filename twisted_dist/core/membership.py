@@ -6,10 +6,11 @@ from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.processing import unassign
 from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import NO_WORKER, QUEUED, WAITING
-from twisted_dist.core.transitions import lose_result, make_ready, unassign, unwant
+from twisted_dist.core.transitions import lose_result, make_ready, unwant
 
 
 class Membership:

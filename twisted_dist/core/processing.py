@@ -1,0 +1,80 @@
+"""How a task comes to a worker and leaves it: QUEUED → PROCESSING, and out of it."""
+
+from __future__ import annotations
+
+from twisted_dist.aliases import TaskId
+from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.state import SchedulerState
+from twisted_dist.core.task import PROCESSING, SchedulerTask
+
+
+def assign(
+    state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask, seconds: float
+) -> None:
+    """QUEUED → PROCESSING. The caller calls `note_room` when done with the worker."""
+    processing = worker.processing
+    if not processing:
+        worker.last_answer = state.now
+    if worker.busy >= worker.nthreads:
+        state.unbalanced = True
+    task.state = PROCESSING
+    task.processing_on = worker
+    task.attempt += 1
+    processing[task] = seconds
+    worker.occupancy += seconds
+    worker.busy += 1
+    group = task.group
+    if not group.is_plain:
+        _take_resources(worker, group.options.resources, 1)
+        if group.options.timeout_s:
+            state.limited.append(task)
+    state.outbox.dispatch.give(worker, task)
+
+
+def _take_resources(
+    worker: SchedulerWorker, resources: tuple[tuple[str, int], ...], sign: int
+) -> None:
+    for name, amount in resources:
+        worker.free[name] -= sign * amount
+
+
+def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
+    """Take a PROCESSING task off its worker's books; the caller sets the new state."""
+    worker = task.processing_on
+    assert worker is not None
+    task.processing_on = None
+    seconds = worker.processing.pop(task)
+    if worker.seceded and task in worker.seceded:
+        del worker.seceded[task]
+    else:
+        worker.occupancy -= seconds
+        worker.busy -= 1
+    if worker.recalled:
+        worker.recalled.pop(task, None)
+    if not worker.processing:
+        worker.occupancy = 0.0  # let no rounding error pile up
+    if not task.group.is_plain:
+        _take_resources(worker, task.group.options.resources, -1)
+    return worker
+
+
+def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
+    """Take a PROCESSING task from its worker, which may be running it until it answers."""
+    worker = unassign(state, task)
+    answered(worker, task.id, task.attempt)  # of two attempts there, only one answers
+    resources = task.group.options.resources
+    _take_resources(worker, resources, 1)
+    worker.dropped[task.id] = (task.attempt, resources)
+    worker.busy += 1
+    state.outbox.drop(worker, task)
+    state.unbalanced = True
+    state.touch(worker)
+
+
+def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
+    """Nothing more is heard of a dropped attempt: what it held is free."""
+    dropped = worker.dropped.get(task_id)
+    if dropped is not None and dropped[0] <= attempt:
+        del worker.dropped[task_id]
+        worker.busy -= 1
+        _take_resources(worker, dropped[1], -1)
