@@ -114,7 +114,7 @@ def test_refusals(dsk, keys, words):
 
 def test_large_values():
     """`GraphReader` takes out what is too large for a message, each value once."""
-    large, numbers = bytes(MAX_CALL_BYTES), list(range(2 * MAX_CALL_BYTES // 4))
+    large, numbers = bytes(MAX_CALL_BYTES), list(range(MAX_CALL_BYTES // 4))
     dsk = {
         "large": large,
         "length": (len, large),

@@ -129,8 +129,13 @@ class SimCluster:
         """Kill -9 a worker (a random one by default), or *silently* end its machine."""
         ip = ip or self.random.choice(sorted(self.workers))
         self.net.note("worker's machine ends" if silently else "worker killed", ip)
-        self._graves.append(self.workers.pop(ip))
+        worker = self.workers.pop(ip)
+        self._graves.append(worker)
         (self.net.crash if silently else self.net.kill)(ip)
+        clients = worker._executor.clients
+        if clients is not None:
+            # EXCLUDED: clients whose machine ends (test_found_more.py): nobody notices that
+            clients.die()
 
     def restart_worker(self, ip, delay_s, same_name=True, same_port=True):
         """Start a worker anew, *delay_s* seconds after it was killed."""

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from twisted.internet import defer
+
 from tests.support import simtasks
+from tests.support.simnesting import TaskClients
 from twisted_dist.core.worker_side import messages as m
-from twisted_dist.execution.payloads import value_nbytes
+from twisted_dist.execution.payloads import dump_exception, dump_value, value_nbytes
 from twisted_dist.execution.runner import TaskRunner, TaskSpec
 from twisted_dist.services.child_executor import FIRST_RESTART_S
+from twisted_dist.services.executor import no_pass
 
 #: seconds that a message between a nanny and its child takes
 PIPE_S = 0.0001
 #: the shortest that a task takes, seconds
 LEAST_TASK_S = 0.001
+#: seconds until a child that is started runs tasks
+BIRTH_S = 0.2
 
 
 class SimExecutor:
@@ -26,6 +32,7 @@ class SimExecutor:
 
     def __init__(self, reactor, nthreads, random, world):
         self.tell = lambda fact: None
+        self.get_pass = no_pass
         self.reactor = reactor
         self.nthreads = nthreads
         self.random = random
@@ -66,6 +73,20 @@ class SimExecutor:
         if self._child is not None:
             self._send(self._child.drop, ids)
 
+    def restart(self):
+        """End the child, and start another; a Deferred of when that is there."""
+        self.stop()
+        self._child = None
+        self._held.clear()
+        started = defer.Deferred()
+
+        def start():
+            self.start()
+            started.callback(None)
+
+        self._restart = self.reactor.callLater(BIRTH_S, start)
+        return started
+
     def stop(self):
         """End the child."""
         if self._child is not None:
@@ -73,6 +94,21 @@ class SimExecutor:
         if self._restart is not None:
             self._restart.cancel()
             self._restart = None
+
+    @property
+    def clients(self):
+        """Those of the child's tasks."""
+        return self._child.clients if self._child is not None else None
+
+    @property
+    def waiting(self):
+        """``(id, attempt)`` of the tasks that wait for others."""
+        return self._child.waiting_for_others() if self._child is not None else set()
+
+    @property
+    def is_idle(self):
+        """Whether no thread runs anything."""
+        return self._child is None or self._child.is_idle
 
     def _send(self, function, *args):
         self.reactor.callLater(PIPE_S, function, *args)
@@ -83,12 +119,14 @@ class SimExecutor:
         """The child says something."""
         self._send(lambda: self.tell(fact))
 
-    def bury(self, running):
+    def bury(self, child, running):
         """The child has died while it ran some tasks."""
         self.world.deaths += 1
-        self._send(self._start_anew, running)
+        self._send(self._start_anew, child, running)
 
-    def _start_anew(self, running):
+    def _start_anew(self, child, running):
+        if self._child is not child:
+            return  # it was to end, and another start, before that was noticed
         self._child = None
         self._restart = self.reactor.callLater(FIRST_RESTART_S, self.start)
         self.tell(m.ExecutorDied(running, "the simulated process died"))
@@ -96,6 +134,9 @@ class SimExecutor:
 
 class _Child:
     """Runs a task when a thread is free, and says so after the seconds that it takes.
+
+    A task that waits for others gives its thread away meanwhile, and takes one more when it
+    goes on, as a `SlotPool` does.
 
     Each value ends with the number of the execution that made it: results of two attempts
     can be told apart, and pickle does not mind.
@@ -106,6 +147,8 @@ class _Child:
         self._alive = True
         self._waiting = []
         self._running = {}
+        self._seceded = {}
+        self.clients = TaskClients(nanny)
 
     def run(self, specs):
         """Tasks have come."""
@@ -124,11 +167,21 @@ class _Child:
         """Do nothing any more."""
         self._alive = False
         for call in self._running.values():
-            if call.active():
+            if call is not None and call.active():
                 call.cancel()
+        self.clients.die()
+
+    def waiting_for_others(self):
+        """``(id, attempt)`` of the tasks that do."""
+        return {(each.task_id, each.attempt) for each in self._seceded}
+
+    @property
+    def is_idle(self):
+        """Whether no thread runs anything."""
+        return not (self._running or self._seceded or self._waiting)
 
     def _next(self):
-        while self._waiting and len(self._running) < self._nanny.nthreads:
+        while self._alive and self._waiting and len(self._running) < self._nanny.nthreads:
             self._begin(self._waiting.pop(0))
 
     def _begin(self, spec):
@@ -137,15 +190,20 @@ class _Child:
         world.forget_conduct()
         world.begun[spec.task_id] += 1
         outcome = nanny.runner.run(spec)
-        if outcome.error is None:
-            outcome.value = _stamped(outcome.value, world.begun.total())
-            outcome.nbytes = value_nbytes(outcome.value)
+        self._stamp(outcome)
         seconds = world.seconds
         if seconds is None:  # one that says how long it takes does so on a slow host as well
             seconds = nanny.random.uniform(LEAST_TASK_S, world.pace) * nanny.reactor.slowness
         outcome.duration_us = int(seconds * 1e6)
-        ending = self._die if world.kills else self._finish
-        self._running[spec] = nanny.reactor.callLater(seconds, ending, spec, outcome)
+        ending, args = (self._die if world.kills else self._finish), (spec, outcome)
+        if world.nest is not None:
+            ending, args = self._nest, (*args, world.nest)
+        self._running[spec] = nanny.reactor.callLater(seconds, ending, *args)
+
+    def _stamp(self, outcome):
+        if outcome.error is None:
+            outcome.value = _stamped(outcome.value, self._nanny.world.begun.total())
+            outcome.nbytes = value_nbytes(outcome.value)
 
     def _finish(self, spec, outcome):
         del self._running[spec]
@@ -159,9 +217,49 @@ class _Child:
         self._nanny.hear(fact)
         self._next()
 
+    # -- tasks that submit tasks
+
+    def _nest(self, spec, outcome, nest):
+        defer.Deferred.fromCoroutine(self._run_nested(spec, outcome, nest))
+
+    async def _run_nested(self, spec, outcome, nest):
+        """Submit tasks, wait for them on no thread, and end with what they give."""
+        self._running[spec] = None
+        try:
+            client = await self.clients.get(spec)
+            futures = [client.submit(function, *args) for function, args in nest.calls]
+            self._secede(spec)
+            try:
+                values = await client.gather(futures)
+            finally:
+                for each in futures:  # and not when the traceback of an error is let go
+                    each.release()
+                self._return(spec)
+            outcome.value = dump_value(nest.end(values))
+            self._stamp(outcome)
+        except Exception as problem:
+            outcome.error = dump_exception(problem)
+        if self._alive:
+            self._running[spec] = self._nanny.reactor.callLater(
+                LEAST_TASK_S, self._finish, spec, outcome
+            )
+
+    def _secede(self, spec):
+        if self._alive:
+            del self._running[spec]
+            self._seceded[spec] = None
+            self._nanny.hear(m.ExecutionWaits([spec.task_id], [spec.attempt], True))
+            self._next()
+
+    def _return(self, spec):
+        if self._alive:
+            del self._seceded[spec]
+            self._running[spec] = None
+            self._nanny.hear(m.ExecutionWaits([spec.task_id], [spec.attempt], False))
+
     def _die(self, _spec, _outcome):
         self.end()
-        self._nanny.bury([each.task_id for each in self._running])
+        self._nanny.bury(self, [each.task_id for each in (*self._running, *self._seceded)])
 
 
 def _stamped(value, number):

@@ -84,8 +84,9 @@ class Faults:
         else:
             self._later(self._window_s / MOST_TRIES, self._when_fetching, function, tries - 1)
 
-    def _clients(self):
-        return sorted(ip for ip in self._net.hosts if ip.startswith("10.2."))
+    def _clients(self, networks=("10.2.", "10.3.")):
+        """Clients, and processes whose tasks are clients."""
+        return sorted(ip for ip in self._net.hosts if ip.startswith(networks))
 
     def _pair(self, ends):
         """Two hosts: the scheduler and somebody, or a worker and somebody."""
@@ -195,7 +196,7 @@ class Faults:
 
     def kill_client(self):
         """A client is gone."""
-        clients = self._clients()
+        clients = self._clients("10.2.")
         if clients:
             ip = self._random.choice(clients)
             self._net.note("client killed", ip)

@@ -38,7 +38,7 @@ class Right:
         value = NOTHING if lacks else function(*values)
         return cls(value, excuses=excuses, needs=needs)
 
-    def _sources(self):
+    def sources(self):
         """Itself and all that it needs, each once."""
         seen = {self: None}
         stack = [self]
@@ -56,7 +56,7 @@ class Right:
                 return f"has a value, {outcome!r:.80}, and cannot have one"
             same = type(outcome) is type(self.value) and outcome == self.value
             return None if same else f"is {outcome!r:.80}, not {self.value!r:.80}"
-        sources = self._sources()
+        sources = self.sources()
         if isinstance(outcome, Oops):
             ours = any(str(outcome) in each.raises for each in sources)
             return None if ours else f"raised {outcome!r}, which is not its own"
@@ -64,6 +64,17 @@ class Right:
         if isinstance(outcome, tuple(allowed)):
             return None
         return f"failed without an excuse: {type(outcome).__name__}: {outcome}"
+
+
+class Verdict(Right):
+    """Of what says itself whether it is right: None, or what is wrong."""
+
+    def __init__(self, excuses=()):
+        super().__init__(None, excuses=excuses)
+
+    def objection(self, outcome, excuses):
+        """As of `Right`."""
+        return super().objection(outcome, excuses) if isinstance(outcome, Exception) else outcome
 
 
 class Promise:
@@ -116,12 +127,14 @@ class Promise:
 
     def is_told(self):
         """Whether everything asked was answered."""
-        return len(self.told) >= max(1, self.asked)
+        return len(self.told) >= (1 if self.future is None else self.asked)
 
     def objection(self, excuses):
         """What is wrong with it in the end; None if nothing is."""
         if not self.is_told():
             return "has not ended"
+        if self.future is not None and not self.asked:
+            return None
         if self.future is not None and (self.ends != 1 or self.future.status == "pending"):
             return f"ended {self.ends} times and is {self.future.status}"
         for outcome in self.told:

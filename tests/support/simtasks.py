@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 
 class World:
@@ -28,12 +30,26 @@ class World:
         self.tries = Counter()
         self.marks = set()
         self.deaths = 0
+        self._processes = 0
         self.forget_conduct()
 
     def forget_conduct(self):
         """Before the next task: nothing is known of how it behaves."""
         self.seconds = None
         self.kills = False
+        self.nest = None
+
+    def new_process_ip(self):
+        """The address of a process whose tasks submit tasks."""
+        self._processes += 1
+        return f"10.3.{self._processes >> 8}.{self._processes & 255}"
+
+
+class Nest(NamedTuple):
+    """What a task submits, as functions and their arguments, and what it makes of the results."""
+
+    calls: Sequence[tuple[Callable, tuple]]
+    end: Callable
 
 
 #: that of the task which is running; set by the executor
@@ -102,6 +118,18 @@ def dies(x):
     """A task that ends its process."""
     world.kills = True
     return x
+
+
+def nested(n, width, depth):
+    """A task that submits others, which may do so too, and waits for them."""
+    inner = (nested, (n, width, depth - 1)) if depth else (double, (n,))
+    world.nest = Nest([inner, *((double, (n + k,)) for k in range(1, width))], sum)
+
+
+def nested_value(n, width, depth):
+    """What `nested` gives."""
+    first = nested_value(n, width, depth - 1) if depth else 2 * n
+    return first + sum(2 * (n + k) for k in range(1, width))
 
 
 def mark(n):
