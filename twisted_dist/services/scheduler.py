@@ -22,6 +22,7 @@ from twisted_dist.services.tickets import Tickets
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
+from twisted_dist.wire.kinds import is_amounts
 from twisted_dist.wire.membership import Insecure
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
 
@@ -166,7 +167,7 @@ class Scheduler(ListeningService):
     ) -> Any:
         if nthreads < 1:
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
-        if not schema.is_amounts(resources):
+        if not is_amounts(resources):
             raise RefusedError("resources that are not names with amounts")
         known = self.core.state.workers.values()
         if name and any(each.name == name and each.address != address for each in known):

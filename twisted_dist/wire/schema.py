@@ -3,143 +3,25 @@
 A message is a msgpack array ``[number, field, field, …]``. `Message.encode` packs an
 instruction (any object with attributes of those names); `decode` checks the shape and
 gives the number and a ``{field: value}`` that the peer's end turns into a stimulus. What
-passes here cannot make a core raise: kinds are checked element by element (by `set(map(type))`,
+passes here cannot make a core raise: kinds are checked element by element (by `map(type)`,
 about 20 ns each), and columns that belong together have one length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgpack
 from attrs import field, frozen
 
-from twisted_dist.access.credential import is_certificate
 from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES, TARGET_BYTES
+from twisted_dist.wire.kinds import ELEMENTS, KINDS, SCALARS, TYPES
 
-_INT: Final[set[object]] = {int}
-_NUMBERS: Final[set[object]] = {int, float}
-_BYTES: Final[set[object]] = {bytes}
-_MAYBE_BYTES: Final[set[object]] = {bytes, type(None)}
-_STR: Final[set[object]] = {str}
-
-
-def _column(kinds: AbstractSet[object]) -> Callable[[Any], bool]:
-    return lambda value: type(value) is list and set(map(type, value)) <= kinds
-
-
-def _rows(value: Any) -> bool:
-    return type(value) is list and all(map(_column(_INT), value))
-
-
-#: digest, ids, attempts, calls, deps, wanted
-_RUN_FIELDS: Final = 6
-
-
-def _runs(value: Any) -> bool:
-    if type(value) is not list:
-        return False
-    for run in value:
-        if type(run) is not list or len(run) != _RUN_FIELDS:
-            return False
-        digest, ids, attempts, calls, deps, wanted = run
-        ok = type(digest) is bytes and type(wanted) is bool and _column(_BYTES)(calls)
-        ok = ok and _column(_INT)(ids) and _column(_INT)(attempts) and _rows(deps)
-        if not ok or not len(ids) == len(attempts) == len(calls):
-            return False
-        if deps and len(deps) != len(ids):
-            return False
-    return True
-
-
-#: an address and the ids that are there
-_PAIR: Final = 2
-
-
-def _sources(value: Any) -> bool:
-    if type(value) is not list:
-        return False
-    if not all(type(pair) is list and len(pair) == _PAIR for pair in value):
-        return False
-    return all(type(address) is str and _column(_INT)(ids) for address, ids in value)
-
-
-def _metrics(value: Any) -> bool:
-    return (
-        type(value) is dict
-        and set(map(type, value)) <= _STR
-        and set(map(type, value.values())) <= _NUMBERS
-    )
-
-
-def _keys(value: Any) -> bool:
-    return (
-        type(value) is dict
-        and set(map(type, value.values())) <= _STR
-        and set(map(type, value)) <= _BYTES
-        and all(map(is_certificate, value))
-    )
-
-
-#: more than anybody can mean
-MOST_RETRIES: Final = 10**9
-MOST_AMOUNT: Final = 2**62
-
-
-def is_amounts(value: Any) -> bool:
-    """Whether it is ``{name of a resource: amount}``."""
-    return (
-        type(value) is dict
-        and set(map(type, value)) <= _STR
-        and all(type(each) is int and 0 <= each <= MOST_AMOUNT for each in value.values())
-    )
-
-
-#: {name: what says whether a value is one}; what is left out has its default
-_OPTIONS: Final[dict[str, Callable[[Any], Any]]] = {
-    "workers": _column(_STR),
-    "allow_other_workers": lambda value: type(value) is bool,
-    "resources": is_amounts,
-    "retries": lambda value: type(value) is int and 0 <= value <= MOST_RETRIES,
-    "priority": lambda value: type(value) is int,
-    "timeout_s": lambda value: type(value) in _NUMBERS and 0 <= value < float("inf"),
-    "wait_for_worker": lambda value: type(value) is bool,
-}
-
-
-def _options(value: Any) -> bool:
-    if type(value) is not dict:
-        return False
-    if not value:  # nearly always
-        return True
-    return all(name in _OPTIONS and _OPTIONS[name](each) for name, each in value.items())
-
-
-#: kinds of fields: what docs/protocol.md calls them, and the type, or the function that
-#: says whether a value is one
-KINDS: Final[dict[str, Callable[[Any], Any]]] = {
-    "int": int,
-    "str": str,
-    "bytes": bytes,
-    "bool": bool,
-    "number": lambda value: type(value) in _NUMBERS,
-    "any": lambda value: True,
-    "ints": _column(_INT),
-    "strs": _column(_STR),
-    "blobs": _column(_BYTES),
-    "blobs?": _column(_MAYBE_BYTES),
-    "rows": _rows,
-    "runs": _runs,
-    "sources": _sources,
-    "metrics": _metrics,
-    "keys": _keys,
-    "options": _options,
-}
-
-_SCALARS: Final = frozenset((int, str, bytes, bool))
+#: one for all: to make one takes longer than to pack. It holds the interpreter's lock all the
+#: while, as there is no Python code in what it packs
+_PACK: Final = msgpack.Packer(use_bin_type=True).pack
 
 BY_NUMBER: Final[dict[int, Message]] = {}
 
@@ -188,8 +70,15 @@ class Message:
     #: indices of the fields that `encode` cuts, and of those whose elements may be large
     columns: tuple[int, ...] = field(init=False)
     heavy: tuple[int, ...] = field(init=False)
-    #: name and kind of each field, with the type or the function that checks the kind
-    checks: tuple[tuple[str, str, Callable[[Any], Any]], ...] = field(init=False)
+    names: tuple[str, ...] = field(init=False)
+    #: the types of all fields; None for a field that may have several
+    types: list[type | None] = field(init=False)
+    #: indices of fields that are columns of these types, and nothing else
+    plain: tuple[tuple[int, frozenset[object]], ...] = field(init=False)
+    #: indices of other fields with more to check than their type, and what does
+    others: tuple[tuple[int, Callable[[Any], Any]], ...] = field(init=False)
+    #: indices of `parallel`
+    lengths: tuple[int, ...] = field(init=False)
 
     @columns.default
     def _columns(self) -> tuple[int, ...]:
@@ -201,15 +90,65 @@ class Message:
     def _heavy(self) -> tuple[int, ...]:
         return tuple(index for index in self.columns if self.fields[index][1] in _HEAVY)
 
-    @checks.default
-    def _checks(self) -> tuple[tuple[str, str, Callable[[Any], Any]], ...]:
-        return tuple((name, kind, KINDS[kind]) for name, kind in self.fields)
+    @names.default
+    def _names(self) -> tuple[str, ...]:
+        return tuple(name for name, _kind in self.fields)
+
+    @types.default
+    def _types(self) -> list[type | None]:
+        return [TYPES.get(kind) for _name, kind in self.fields]
+
+    @plain.default
+    def _plain(self) -> tuple[tuple[int, frozenset[object]], ...]:
+        kinds = [kind for _name, kind in self.fields]
+        return tuple((n, ELEMENTS[kind]) for n, kind in enumerate(kinds) if kind in ELEMENTS)
+
+    @others.default
+    def _others(self) -> tuple[tuple[int, Callable[[Any], Any]], ...]:
+        kinds = [KINDS[kind] for _name, kind in self.fields]
+        columns = [n for n, _elements in self.plain]
+        return tuple(
+            (n, check) for n, check in enumerate(kinds) if check not in SCALARS and n not in columns
+        )
+
+    @lengths.default
+    def _lengths(self) -> tuple[int, ...]:
+        return tuple(map(self.names.index, self.parallel))
 
     def pack(self, *values: Any) -> bytes:
         """The payload of a frame, from field values in order."""
-        packed = msgpack.packb([self.number, *values], use_bin_type=True)
-        assert isinstance(packed, bytes)
-        return packed
+        return _PACK([self.number, *values])  # type: ignore[no-any-return]
+
+    def accepts(self, values: list[Any]) -> bool:
+        """Whether each value is of its field's kind."""
+        types = self.types
+        if list(map(type, values)) != types:
+            if None not in types or len(values) != len(types):
+                return False
+            if any(t is not None and type(v) is not t for v, t in zip(values, types)):
+                return False
+        for index, elements in self.plain:
+            column = values[index]
+            if len(column) == 1:  # quicker than what follows
+                if type(column[0]) not in elements:
+                    return False
+            elif column and not elements.issuperset(map(type, column)):
+                return False
+        for index, check in self.others:
+            value = values[index]
+            if (value or types[index] is None) and not check(value):  # as a rule, it is empty
+                return False
+        return True
+
+    def complaint(self, values: list[Any]) -> str:
+        """What `accepts` does not like."""
+        if len(values) != len(self.fields):
+            return f"{self.name}: {len(self.fields)} fields expected"
+        for (name, kind), value in zip(self.fields, values):
+            check = KINDS[kind]
+            if type(value) is not check and (check in SCALARS or not check(value)):
+                return f"{self.name}.{name}: expected {kind}"
+        return f"{self.name}: not as it should be"
 
     def encode(self, instruction: object) -> list[bytes]:
         """Payloads of frames, from an object with attributes named as the fields.
@@ -217,7 +156,7 @@ class Message:
         More than one where columns are long: each stays near `TARGET_BYTES`, so that no
         batch, however large, goes over the bound of a frame.
         """
-        values = [getattr(instruction, name) for name, _kind in self.fields]
+        values = [getattr(instruction, name) for name in self.names]
         columns = self.columns
         if not columns:
             return [self.pack(*values)]
@@ -322,13 +261,13 @@ def decode(payload: bytes, allowed: Sequence[int]) -> tuple[int, dict[str, Any]]
     message = BY_NUMBER.get(number)
     if message is None or number not in allowed:
         raise ProtocolError(f"message {number} is not one that this peer may send")
-    if len(fields) - 1 != len(message.fields):
-        raise ProtocolError(f"{message.name}: {len(message.fields)} fields expected")
-    out = {}
-    for (name, kind, check), value in zip(message.checks, fields[1:]):
-        if type(value) is not check and (check in _SCALARS or not check(value)):
-            raise ProtocolError(f"{message.name}.{name}: expected {kind}")
-        out[name] = value
-    if message.parallel and len({len(out[name]) for name in message.parallel}) != 1:
-        raise ProtocolError(f"{message.name}: columns of different lengths")
-    return number, out
+    values = fields[1:]
+    if not message.accepts(values):
+        raise ProtocolError(message.complaint(values))
+    lengths = message.lengths
+    if lengths:
+        rows = len(values[lengths[0]])
+        for index in lengths:
+            if len(values[index]) != rows:
+                raise ProtocolError(f"{message.name}: columns of different lengths")
+    return number, dict(zip(message.names, values))
