@@ -7,7 +7,7 @@ from typing import Final
 
 from twisted_dist.aliases import TaskId
 from twisted_dist.core import stimuli as s
-from twisted_dist.core.holders import add_holder
+from twisted_dist.core.holders import add_holder, note_size
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.processing import answered, unassign, withdraw
 from twisted_dist.core.state import SchedulerState
@@ -89,7 +89,10 @@ class Answers:
                 sums[1] += duration
                 sums[2] += nbytes
             unassign(state, task)
-            task.nbytes = nbytes
+            if attempt == 1:
+                task.nbytes = nbytes
+            else:
+                note_size(task, nbytes)
             remember(state, task, worker, value)
         for function, (n, duration, nbytes) in measured.items():
             function.learn(duration / n / 1e6, nbytes / n)
@@ -278,10 +281,11 @@ class Answers:
         self, task: SchedulerTask, budget: int, allowed: int, erred_by: tuple[str, bytes, str]
     ) -> None:
         """Queue a task whose attempt failed, or fail it when *budget* is spent."""
-        if task.failures is None:
-            task.failures = [0, 0, 0]
-        task.failures[budget] += 1
-        if task.failures[budget] > allowed:
+        failures = task.failures
+        if failures is None:
+            failures = task.failures = [0, 0, 0]
+        failures[budget] += 1
+        if failures[budget] > allowed:
             fail(self._state, task, erred_by)
         else:
             self.requeue(task)

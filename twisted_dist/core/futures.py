@@ -21,11 +21,10 @@ class Futures:
 
     def own(self, client: SchedulerClient, ids: Iterable[TaskId]) -> list[SchedulerTask]:
         """The tasks that a client means and has futures of."""
-        wants = client.wants_what
         found = []
         for each in ids:
             task = client.aliases.get(each) or self._state.tasks.get(each)
-            if task is not None and task in wants:
+            if task is not None and task.wanted_by and client in task.wanted_by:
                 found.append(task)
         return found
 
@@ -35,10 +34,10 @@ class Futures:
         if client is None:
             return
         if not client.names:
-            tasks, wants = self._state.tasks, client.wants_what
+            tasks = self._state.tasks
             for own_id in fact.ids:
                 task = tasks.get(own_id)
-                if task is not None and task in wants:
+                if task is not None:
                     unwant(self._state, client, task)
             return
         for own_id in fact.ids:

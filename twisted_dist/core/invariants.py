@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isclose
 
+from twisted_dist.core.holders import wanted_tasks
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.policy.feeding import has_room, needs_thread
 from twisted_dist.core.policy.stealing import surplus
@@ -74,13 +75,13 @@ def _one_task(
         yield f"is said to be runnable, and {missing} inputs are missing"
     if task.state in ACTIVE and any(dep.state is ERRED for dep in task.deps):
         yield "needs a task that failed"
-    dependents = task.dependents or {}
+    dependents = task.dependents or ()
     waiters = sum(each.state in ACTIVE for each in dependents)
     if task.waiters != waiters:
         yield f"counts {task.waiters} waiters, and there are {waiters}"
     if any(task not in each.deps for each in dependents):
         yield "has a dependent that does not know it"
-    if any(task not in (dep.dependents or {}) for dep in task.deps):
+    if any(task not in (dep.dependents or ()) for dep in task.deps):
         yield "has a dependency that does not know it"
     if any(state.tasks.get(dep.id) is not dep for dep in task.deps):
         yield "has a dependency that is forgotten"
@@ -89,7 +90,7 @@ def _one_task(
         yield "is kept for nobody"
     if not needed and not dependents:
         yield "should be forgotten"
-    unfetched = any(not client.wants_what.get(task) for client in task.wanted_by or ())
+    unfetched = not all((task.wanted_by or {}).values())
     if task.state is RELEASED and (waiters or unfetched):
         yield "is owed to somebody, and nobody computes it"
 
@@ -145,18 +146,19 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
 
 def _clients(state: SchedulerState) -> Iterator[str]:
     for client in state.clients.values():
-        if client.inlined != sum(client.wants_what.values()):
+        wants = [task for task in state.tasks.values() if client in (task.wanted_by or ())]
+        pushed = [task for task in wants if task.wanted_by and task.wanted_by[client]]
+        if client.inlined != sum(task.nbytes for task in pushed):
             yield f"client {client.id}: {client.inlined} bytes inlined is wrong"
-        for task in client.wants_what:
-            if client not in (task.wanted_by or ()) or state.tasks.get(task.id) is not task:
-                yield f"client {client.id} wants {task.name}, which does not know"
+        if {task.id for task in wanted_tasks(client, state.tasks)} != {task.id for task in wants}:
+            yield f"client {client.id}: what it wants is wrong"
         named = {own: task for task, names in client.names.items() for own in names}
         if any(named.get(own) is not task for own, task in client.aliases.items()):
             yield f"client {client.id}: names and aliases differ"
     for task in state.tasks.values():
         for client in task.wanted_by or ():
-            known = client.id == 0 or state.clients.get(client.id) is client
-            if not known or task not in client.wants_what:
+            is_known = task in client.borrowed if client.id == 0 else client.id in state.clients
+            if not is_known or state.clients.get(client.id, client) is not client:
                 yield f"{task.name} is wanted by a client that does not"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.coordination.desk import Coordination
+from twisted_dist.core.holders import wanted_tasks
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.processing import unassign
 from twisted_dist.core.replicas import Replicas
@@ -130,5 +131,5 @@ class Membership:
             del self._state.lookups[key]
         self._replicas.client_lost(client)
         self._coordination.client_lost(client)
-        for task in list(client.wants_what):
+        for task in wanted_tasks(client, self._state.tasks):
             unwant(self._state, client, task)

@@ -78,5 +78,5 @@ class Parcels:
 
     def drop(self, parcel: Parcel) -> None:
         """Nobody can ask for it any more."""
-        for task in list(parcel.holder.wants_what):
+        for task in list(parcel.holder.borrowed):
             unwant(self._state, parcel.holder, task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from twisted_dist.aliases import Address, Digest, PeerId, TaskId
+from twisted_dist.aliases import CLIENT_SHIFT, Address, Digest, PeerId, TaskId
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.task import SchedulerTask
@@ -109,6 +109,7 @@ class SchedulerClient:
     __slots__ = (
         "aliases",
         "alone",
+        "borrowed",
         "id",
         "inlined",
         "lease_alarm",
@@ -117,18 +118,24 @@ class SchedulerClient:
         "name",
         "names",
         "renewed_at",
+        "served",
+        "top",
         "waiters",
-        "wants_what",
     )
 
     def __init__(self, client: PeerId, name: str) -> None:
         #: 0 for a holder that is told nothing: a published dataset, for instance
         self.id = client
         self.name = name
-        #: {task: bytes of its value pushed here}; inverse of SchedulerTask.wanted_by
-        self.wants_what: dict[SchedulerTask, int] = {}
-        #: {self: None}, the `wanted_by` of every task that only it wants
-        self.alone: dict[SchedulerClient, None] = {self: None}
+        #: the `wanted_by` of every task that only it wants, and of those among them whose
+        #: value was pushed here
+        self.alone: dict[SchedulerClient, bool] = {self: False}
+        self.served: dict[SchedulerClient, bool] = {self: True}
+        #: tasks that it wants and that are not of its own making; for those that are, their
+        #: ids say so (`core.holders.wanted_tasks`)
+        self.borrowed: dict[SchedulerTask, None] = {}
+        #: all ids of tasks that it made are lower
+        self.top: TaskId = client << CLIENT_SHIFT
         #: {its own id: the task that another submission with the same key made}
         self.aliases: dict[TaskId, SchedulerTask] = {}
         #: inverse of `aliases`: {task: this client's own ids for it}

@@ -10,7 +10,7 @@ from typing import Final
 from twisted_dist.aliases import Key, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.demand import Demand
-from twisted_dist.core.holders import add_holder, add_want
+from twisted_dist.core.holders import add_dependent, add_holder, add_want, note_size
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
@@ -62,6 +62,7 @@ class Submissions:
         demand = state.demand(fact.options)
         if demand is not None:
             demand.tasks += 1  # it stays until we are done
+        client.top = max(client.top, ids.stop)
         groups = self._groups(fact, demand)
         if groups is None:
             self._refuse(client, fact, DEPENDENCY_LOST, "its function was never sent")
@@ -107,7 +108,7 @@ class Submissions:
         self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
     ) -> None:
         """The short way of what needs nothing: lanes into the common queue."""
-        tasks, wants, alone = self._state.tasks, client.wants_what, client.alone
+        tasks, alone = self._state.tasks, client.alone
         lane: deque[SchedulerTask] = deque()
         group = groups[0]
         which = fact.which
@@ -120,7 +121,6 @@ class Submissions:
             task = SchedulerTask(fact.first + offset, group, call)
             tasks[task.id] = task
             task.wanted_by = alone
-            wants[task] = 0
             task.state = QUEUED
             lane.append(task)
         if lane:
@@ -160,9 +160,7 @@ class Submissions:
                 if len(unique) < len(deps):
                     state.outbox.dispatch.rows[task] = deps
                 for dep in unique:
-                    if dep.dependents is None:
-                        dep.dependents = {}
-                    dep.dependents[task] = None
+                    add_dependent(dep, task)
             if is_wanted:
                 activate(state, task, roots)
             else:
@@ -192,7 +190,7 @@ class Submissions:
 
     def share(self, client: SchedulerClient, own_id: TaskId, task: SchedulerTask) -> None:
         """Let a client have a task under an id of its own, beside whoever has it already."""
-        if task in client.wants_what:
+        if task.wanted_by and client in task.wanted_by:
             client.names.setdefault(task, [task.id]).append(own_id)
         else:
             add_want(task, client)
@@ -254,6 +252,7 @@ class Submissions:
             return
         group = TaskGroup(None, fact.ids[0] if fact.ids else 0, state.submitted)
         state.submitted += len(fact.ids)
+        client.top = max(client.top, max(fact.ids, default=0) + 1)
         for task_id, nbytes in zip(fact.ids, fact.nbytes):
             task = state.tasks.get(task_id)
             if task is None:
@@ -270,7 +269,7 @@ class Submissions:
             elif task.state is MEMORY:  # another copy
                 add_holder(task, worker)
             else:
-                task.nbytes = nbytes
+                note_size(task, nbytes)
                 remember(state, task, worker, None)
             if task.state is RELEASED:
                 activate(state, task)  # finds that it is lost, and says so

@@ -110,21 +110,32 @@ class TaskGroup:
         self.is_plain = demand is None and not options.timeout_s
 
 
+class Rare:
+    """What few tasks have: a user's key, or failures."""
+
+    __slots__ = ("erred_by", "failures", "key")
+
+    def __init__(self) -> None:
+        #: (raised, lost or killed) so far, None until the first
+        self.failures: list[int] | None = None
+        #: (kind, pickled exception, text); set exactly in ERRED
+        self.erred_by: tuple[str, bytes, str] | None = None
+        self.key: Key | None = None
+
+
 class SchedulerTask:
-    """One task. 16 slots; collections are None until needed, so a `map` stays small."""
+    """One task. 14 slots; collections are None until needed, so a `map` stays small."""
 
     __slots__ = (
         "attempt",
         "call",
         "dependents",
         "deps",
-        "erred_by",
-        "failures",
         "group",
         "id",
-        "key",
         "nbytes",
         "processing_on",
+        "rare",
         "state",
         "waiters",
         "waiting_on",
@@ -139,8 +150,8 @@ class SchedulerTask:
         self.state: str = RELEASED
         #: the tasks whose results are arguments; inverse of `dependents`
         self.deps: Sequence[SchedulerTask] = ()
-        #: insertion-ordered set; inverse of `deps`
-        self.dependents: dict[SchedulerTask, None] | None = None
+        #: in the order in which they came; inverse of `deps`. A tuple of few, a dict of more
+        self.dependents: tuple[SchedulerTask, ...] | dict[SchedulerTask, None] | None = None
         #: number of deps not in memory; meaningful exactly in WAITING
         self.waiting_on = 0
         #: number of dependents that still need the result; it is held while there are any
@@ -150,16 +161,45 @@ class SchedulerTask:
         #: workers holding the result; non-empty exactly in MEMORY; inverse of has_what. Never
         #: changed in place: most have one holder, and share that worker's `alone`
         self.who_has: dict[SchedulerWorker, None] | None = None
-        #: clients holding a future; inverse of SchedulerClient.wants_what; shared likewise
-        self.wanted_by: dict[SchedulerClient, None] | None = None
+        #: clients holding a future, and whether the value was pushed there; shared likewise
+        self.wanted_by: dict[SchedulerClient, bool] | None = None
         #: increases with every assignment: a late answer of an earlier one is dropped
         self.attempt = 0
         self.nbytes = 0
-        #: (raised, lost or killed) so far, None until the first
-        self.failures: list[int] | None = None
-        #: (kind, pickled exception, text); set exactly in ERRED
-        self.erred_by: tuple[str, bytes, str] | None = None
-        self.key: Key | None = None
+        #: None until needed; read and written by the properties of its fields
+        self.rare: Rare | None = None
+
+    def _rare(self) -> Rare:
+        if self.rare is None:
+            self.rare = Rare()
+        return self.rare
+
+    @property
+    def key(self) -> Key | None:
+        """The user's."""
+        return None if self.rare is None else self.rare.key
+
+    @key.setter
+    def key(self, key: Key) -> None:
+        self._rare().key = key
+
+    @property
+    def failures(self) -> list[int] | None:
+        """As of `Rare`."""
+        return None if self.rare is None else self.rare.failures
+
+    @failures.setter
+    def failures(self, failures: list[int]) -> None:
+        self._rare().failures = failures
+
+    @property
+    def erred_by(self) -> tuple[str, bytes, str] | None:
+        """As of `Rare`."""
+        return None if self.rare is None else self.rare.erred_by
+
+    @erred_by.setter
+    def erred_by(self, erred_by: tuple[str, bytes, str]) -> None:
+        self._rare().erred_by = erred_by
 
     @property
     def order(self) -> Order:

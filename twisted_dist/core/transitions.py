@@ -23,7 +23,13 @@ from collections import deque
 from operator import attrgetter
 from typing import Final
 
-from twisted_dist.core.holders import add_holder, drop_holder, drop_want
+from twisted_dist.core.holders import (
+    add_holder,
+    drop_dependent,
+    drop_holder,
+    drop_want,
+    note_pushed,
+)
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.policy import placement
 from twisted_dist.core.processing import withdraw
@@ -166,7 +172,7 @@ def remember(
                     make_ready(state, dependent)
     if task.deps:
         settle_deps(state, task)
-    if state.runaways.wants_what:
+    if state.runaways.borrowed:
         let_run_away(state, task)
     if not task.waiters and not task.wanted_by:
         release_if_unneeded(state, task)
@@ -179,11 +185,9 @@ def report_memory(
     if not client.id:
         return
     if value is not None:
-        size = len(value)
-        pushed = client.wants_what.get(task, 0)
-        if not pushed and client.inlined + size <= INLINE_BUDGET:
-            client.inlined += size
-            client.wants_what[task] = size
+        wanted = task.wanted_by
+        if wanted and not wanted[client] and client.inlined + task.nbytes <= INLINE_BUDGET:
+            note_pushed(task, client)
         else:
             value = None
     if not client.names:
@@ -195,7 +199,7 @@ def report_memory(
 
 def let_run_away(state: SchedulerState, task: SchedulerTask) -> None:
     """A task that ended is no longer held by `runaways`."""
-    if task in state.runaways.wants_what:
+    if task in state.runaways.borrowed:
         unwant(state, state.runaways, task)
 
 
@@ -292,8 +296,7 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
                 if not demand.tasks:
                     state.drop_demand(demand)
             for dep in each.deps:
-                if dep.dependents is not None:
-                    dep.dependents.pop(each, None)
+                drop_dependent(dep, each)
                 stack.append(dep)
             each.deps = ()
 
@@ -302,7 +305,7 @@ def _forget(state: SchedulerState, task: SchedulerTask) -> None:
     """RELEASED → FORGOTTEN; the caller sees to its demand and its deps."""
     task.state = FORGOTTEN
     state.tasks.pop(task.id, None)
-    if task.key and state.keys.get(task.key) is task:
+    if task.rare is not None and task.key and state.keys.get(task.key) is task:
         del state.keys[task.key]
     if state.outbox.dispatch.rows:
         state.outbox.dispatch.rows.pop(task, None)
@@ -347,7 +350,7 @@ def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWor
                 del state.unrunnable[dependent]
             dependent.state = WAITING
             dependent.waiting_on = 1
-    unfetched = any(not client.wants_what.get(task) for client in task.wanted_by or ())
+    unfetched = not all((task.wanted_by or {}).values())
     if task.waiters or unfetched:
         activate(state, task)
     else:
