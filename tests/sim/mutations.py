@@ -9,8 +9,13 @@ import sys
 
 from twisted_dist.core import transitions
 from twisted_dist.core.answers import Answers
+from twisted_dist.core.coordination.queues import Queues
+from twisted_dist.core.coordination.semaphores import Semaphores
 from twisted_dist.core.membership import Membership
 from twisted_dist.core.outbox import Outbox
+from twisted_dist.core.parcels import Parcels
+from twisted_dist.core.replicas import Replicas
+from twisted_dist.core.restart import Restarts
 from twisted_dist.core.scheduler import SchedulerCore
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
@@ -149,6 +154,76 @@ def lost_inputs_are_not_missed(patch):
     patch.setattr(WorkerCore, "_fetch_finished", mutated)
 
 
+def tokens_come_again(patch):
+    """A lease that is free has the token that it had before."""
+    grant = Semaphores._grant
+
+    def mutated(self, semaphore, client):
+        self._last_token -= self._last_token not in client.leases and self._last_token > 0
+        return grant(self, semaphore, client)
+
+    patch.setattr(Semaphores, "_grant", mutated)
+
+
+def locks_of_the_dead_stay_held(patch):
+    """The leases of a client that is gone are not given on."""
+    patch.setattr(Semaphores, "lose", lambda self, client: None)
+
+
+def handed_out_is_gone(patch):
+    """An item that its taker never got is in nobody's queue."""
+
+    def mutated(self, client):
+        for number in [n for n, handed in self._handed.items() if handed[0] is client]:
+            self._parcels.drop(self._handed.pop(number)[2])
+        self._forget_late()
+
+    patch.setattr(Queues, "client_lost", mutated)
+
+
+def newcomers_hold_no_copies(patch):
+    """Copies for which there were too few workers are not made when another comes."""
+    patch.setattr(Replicas, "worker_joined", lambda self: None)
+
+
+def results_survive_a_restart(patch):
+    """What was computed before a restart is held after it."""
+    restart = Restarts._restart
+
+    def mutated(self, client, fact):
+        tasks = self._state.tasks
+        kept = {n: task for n, task in tasks.items() if task.state is MEMORY}
+        for each in kept:
+            del tasks[each]
+        restart(self, client, fact)
+        tasks.update(kept)
+
+    patch.setattr(Restarts, "_restart", mutated)
+
+
+def threads_are_not_taken_back(patch):
+    """A task that has waited for others is still said to wait."""
+    tasks_seceded = Answers.tasks_seceded
+
+    def mutated(self, fact):
+        if fact.waiting:
+            tasks_seceded(self, fact)
+
+    patch.setattr(Answers, "tasks_seceded", mutated)
+
+
+def parcels_hold_nothing(patch):
+    """The futures of a published value are not held for it."""
+    make = Parcels.make
+
+    def mutated(self, client, fact, name):
+        parcel = make(self, client, fact, name)
+        self.drop(parcel)
+        return parcel
+
+    patch.setattr(Parcels, "make", mutated)
+
+
 ALL = (
     old_attempts_count,
     lost_tasks_stay_lost,
@@ -162,4 +237,11 @@ ALL = (
     silence_is_life,
     one_copy_is_released,
     lost_inputs_are_not_missed,
+    tokens_come_again,
+    locks_of_the_dead_stay_held,
+    handed_out_is_gone,
+    newcomers_hold_no_copies,
+    results_survive_a_restart,
+    threads_are_not_taken_back,
+    parcels_hold_nothing,
 )

@@ -10,6 +10,9 @@ import sys
 import pytest
 
 from tests.sim import chaos, mutations
+from tests.support import simchaos
+from tests.support.simcopies import COPIES, NESTING, RESTARTS
+from tests.support.simsharing import LOCKS, QUEUES
 
 #: the quick run; the long one is ``python -m tests.sim.chaos --seeds 0:10000 --jobs 2``
 SEEDS = range(60)
@@ -30,6 +33,25 @@ SIGNS = {
     mutations.silence_is_life: "has not ended|is registered and gone",
     mutations.one_copy_is_released: "holds .* and says",
     mutations.lost_inputs_are_not_missed: "has not ended|dropped",
+    mutations.tokens_come_again: r"token \d+ was given after",
+    mutations.locks_of_the_dead_stay_held: "is held by client .*: it is gone",
+    mutations.handed_out_is_gone: "items of queues were lost",
+    mutations.newcomers_hold_no_copies: r"has \d+ copies, not",
+    mutations.results_survive_a_restart: "is left of before the restart",
+    mutations.threads_are_not_taken_back: "whether it uses a thread",
+    mutations.parcels_hold_nothing: "wants .*, which does not know|what it wants is wrong",
+}
+
+
+#: what clients must do, beside what they do in every run, for a mutation to show
+NEEDS = {
+    mutations.tokens_come_again: LOCKS,
+    mutations.locks_of_the_dead_stay_held: LOCKS,
+    mutations.handed_out_is_gone: QUEUES,
+    mutations.newcomers_hold_no_copies: COPIES,
+    mutations.results_survive_a_restart: RESTARTS,
+    mutations.threads_are_not_taken_back: NESTING,
+    mutations.parcels_hold_nothing: QUEUES,
 }
 
 
@@ -55,6 +77,8 @@ def test_same_seed_same_log(seed, tmp_path):
 def test_mutation_is_found(mutation, monkeypatch):
     """A bug of the core that is put in shows within some seeds, as what it is."""
     mutation(monkeypatch)
+    if mutation in NEEDS:
+        monkeypatch.setattr(simchaos, "MORE", ((NEEDS[mutation], 1.0),))
     violations = (chaos.run_seed(seed).violation for seed in MUTATION_SEEDS)
     found = next(filter(None, violations), "nothing")
     assert re.search(SIGNS[mutation], found)
@@ -63,7 +87,7 @@ def test_mutation_is_found(mutation, monkeypatch):
 def test_failing_seed_is_printed(monkeypatch, capsys):
     """`chaos.main` says which seed failed, how, and how to run it again; its status is 1."""
     mutations.failures_stop_at_their_cause(monkeypatch)
-    assert chaos.main(["--seeds", "0:10"]) == 1
+    assert chaos.main(["--seeds", "0:4"]) == 1
     printed = capsys.readouterr().out
     seed = re.search(r"seed (\d+):\n.*has not ended", printed)[1]
     assert f"python -m tests.sim.chaos --seed {seed} --log" in printed

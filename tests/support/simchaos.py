@@ -31,7 +31,9 @@ PAUSES = (0.0, 0.01, 0.1, 0.3)
 #: each client's tasks are about so many numbers of its own
 NUMBERS = 100_000
 #: what some runs have beside `RECIPES`, and how many of them
-MORE = ((NESTING, 0.3), (COPIES, 0.3), (RESTARTS, 0.15), *((each, 0.25) for each in SHARING))
+MORE = ((NESTING, 0.3), (COPIES, 0.3), (RESTARTS, 0.2), *((each, 0.25) for each in SHARING))
+#: by which factor that comes more often there than it says
+EMPHASIS = 2
 #: of clients that close while others go on
 CLOSING_SHARE = 0.15
 #: seconds until everything promised must have ended, once nothing new goes wrong: the longest
@@ -68,7 +70,7 @@ class Chaos:
         self._loads = []
         self._connecting = {}
         more = [recipes for recipes, share in MORE if self.random.random() < share]
-        recipes = {name: n for each in (RECIPES, *more) for name, n in each.items()}
+        recipes = {recipe: n * EMPHASIS for each in more for recipe, n in each.items()} | RECIPES
         self._books = Books(self.cluster.watch.guard, recipes)
         self._janitor = None
         self._faults = None
@@ -227,6 +229,8 @@ class Chaos:
                     promise.ask()
         self._until_told(self.net.clock.rightNow + QUIET_S)
         self._object()
+        end = self.net.clock.rightNow + QUIET_S
+        self.net.run(lambda: self._are_gone() or self.net.clock.rightNow > end)
         self._janitor.end()
         self._until_told(self.net.clock.rightNow + QUIET_S)
         self._ask_all()
@@ -237,6 +241,13 @@ class Chaos:
             assert not self.cluster.watch.lost_results, "a result was lost without a reason"
             closed = all(load.client.session.closed for load in self._loads if load.gone)
             assert closed, "a client lost its connection without a reason"
+
+    def _are_gone(self):
+        """Whether the scheduler has heard the last of all clients that are gone."""
+        known = self.cluster.scheduler.core.state.clients
+        return not any(
+            load.gone and load.client.session.submitter.index in known for load in self._loads
+        )
 
     def _object(self):
         wrong = [told for load in self._living() for told in self._objections(load)]

@@ -17,6 +17,8 @@ NAMES = ("alice", "bob", "carol", "late")
 RESOURCES = {"GPU": 2, "licence": 1}
 #: errors of a client that cannot reach what it needs at the moment
 OUT_OF_REACH = frozenset({ConnectError, ConnectionClosedError})
+#: as how many tasks something else counts that a client does
+ASKING_COUNTS = 0.3
 #: seconds: a limit that only faults make a quick task exceed
 LOOSE_LIMIT_S = 20.0
 
@@ -79,7 +81,7 @@ class Load:
 
     def go(self, function):
         """Do what a coroutine function of this load does; what it gives is a `Verdict`'s."""
-        self.left -= 1
+        self.left -= ASKING_COUNTS
         self.putting += 1
         promise = Promise(self, Verdict(OUT_OF_REACH if self.faulty else ()), function.__name__)
         self.promises.append(promise)

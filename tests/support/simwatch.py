@@ -87,6 +87,7 @@ class Watch:
                 busy = [each for each in heard if each.processing or each.has_what]
                 given = [each for each in state.workers.values() if each.processing]
             elif type(what) is s.InputsMissing:
+                self._look_at_missing(what)
                 missing = filter(None, map(state.tasks.get, what.missing))
                 held = [task for task in missing if task.state is MEMORY]
             if self._checks:
@@ -129,6 +130,16 @@ class Watch:
         worker = self._cluster.worker_at(what.address)
         if worker is not None and any(each not in worker._store for each in what.ids):
             self._say(f"{KNOWN}{what.address} has forgotten what was scattered there")
+
+    def _look_at_missing(self, what):
+        # EXCLUDED: an input that is missing where it is just being computed again
+        # (test_found_more.py): its result is released there, and taken for held
+        state = self._cluster.scheduler.core.state
+        for task_id, address in zip(what.missing, what.addresses):
+            task = state.tasks.get(task_id)
+            holder = task and task.processing_on
+            if holder is not None and holder.address == address and not what.silent:
+                self._say(f"{KNOWN}{task.name} is missed at {address}, where it runs")
 
     def _check_copies(self, ids):
         for task_id in ids:
@@ -178,7 +189,7 @@ class Watch:
 
     def leftovers(self):
         """What is there, and nobody's, once everything has ended."""
-        told = list(self.guard.things())
+        told = [*self.guard.things(), *self.guard.lost_items()]
         for ip, worker in self._cluster.workers.items():
             if not worker._executor.is_idle:
                 told.append(f"{ip} still runs something")

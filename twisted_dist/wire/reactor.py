@@ -1,4 +1,4 @@
-"""Twisted's epoll reactor, without a log context for every event, and with ends of turns.
+"""Twisted's epoll reactor, with less between two events, and with ends of turns.
 
 Twisted calls each ready descriptor in a context that names it in what old-style log calls
 say. Our loggers name themselves, and that context is a tenth of a small task's round trip
@@ -11,9 +11,12 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.logger import Logger
+
+#: as long as Twisted's reactor waits at most: the kernel takes milliseconds in 31 bits
+_LONGEST_S: Final = 2147483
 
 
 def make_reactor() -> Any:
@@ -47,6 +50,27 @@ def make_reactor() -> Any:
             if self._crowded:
                 self._after_turn[function] = None
             return self._crowded
+
+        def mainLoop(self) -> None:  # noqa: N802 -- of ReactorBase
+            """As Twisted's, without what it does between two polls when there is nothing to do."""
+            while self._started:
+                try:
+                    while self._started:
+                        self.doPoll(self._wait_s())
+                except BaseException:  # as Twisted: only `stop` ends the reactor
+                    self.log.failure("the reactor's loop failed")
+
+        def _wait_s(self) -> float | None:
+            """Make the calls that are due; the seconds until the next is, None for ever."""
+            timed = self._pendingTimedCalls
+            if not self.threadCallQueue and not self._newTimedCalls and not self._justStopped:
+                if not timed:
+                    return None if self.running else 0
+                delay = timed[0].time - self.seconds()
+                if delay > 0:
+                    return min(delay, _LONGEST_S) if self.running else 0
+            self.runUntilCurrent()
+            return self.timeout() if self.running else 0
 
         def doPoll(self, timeout: float | None) -> None:
             """Wait for descriptors, and call those that are ready (as Twisted's)."""
