@@ -8,10 +8,12 @@ import threading
 import types
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
 from twisted_dist.aliases import Digest, TaskId
+from twisted_dist.client.settled import are_same, names_in, traits
 from twisted_dist.errors import UsageProblem
 from twisted_dist.execution.payloads import dumps
 
@@ -37,7 +39,7 @@ class FunctionTable:
     """The digests of the functions that a client has pickled.
 
     What pickles by reference is pickled once; what goes by value (lambdas, closures,
-    ``__main__``) anew each time, since what it refers to may have changed.
+    ``__main__``) anew each time, unless `client.settled` knows that it is still the same.
 
     Args:
         announce: told ``(digest, name, pickle)`` of each new function, before its digest is
@@ -49,6 +51,9 @@ class FunctionTable:
         self._announced: set[Digest] = set()
         #: held for ever, as their modules hold them
         self._by_reference: dict[Any, Digest] = {}
+        #: {function by value: its digest, names and traits, of `client.settled`}
+        self._settled: WeakKeyDictionary[Any, tuple[Digest, tuple[str, ...], list[object]]]
+        self._settled = WeakKeyDictionary()
 
     def digest(self, function: Callable[..., Any]) -> Digest:
         """The function's digest.
@@ -65,6 +70,13 @@ class FunctionTable:
         if known is not None:
             return known
         dump = _dump()
+        is_function = type(function) is types.FunctionType and dump is dumps
+        if is_function:
+            settled = self._settled.get(function)
+            if settled is not None and are_same(settled[2], traits(function, settled[1])):
+                return settled[0]
+            names = names_in(function.__code__)
+            before = traits(function, names)
         blob = dump(function)
         if len(blob) > MAX_CALL_BYTES:
             raise UsageProblem(
@@ -77,6 +89,8 @@ class FunctionTable:
             self._announce(digest, function_name(function), blob)
         if dump is dumps and _by_reference(function, blob):
             self._by_reference[function] = digest
+        elif is_function and before is not None:
+            self._settled[function] = digest, names, before
         return digest
 
 
