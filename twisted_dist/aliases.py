@@ -17,5 +17,7 @@ PeerId: TypeAlias = int
 #: 16 bytes that name a pickled function by its content.
 Digest: TypeAlias = bytes
 
+#: What a worker calls its own memory, of inputs that should be there.
+HERE: Address = ""
 #: Bits of a task id that number tasks within a client; the rest is the client's index.
 CLIENT_SHIFT = 40

@@ -166,7 +166,7 @@ class Network(RuleBasedStateMachine):
         self.futures[client].add(first)
         for each in data.draw(st.sampled_from([{worker}, set(self.held)])):
             self.held[each].add(first)
-            told = data.draw(st.sampled_from([self.address(each), "gone:1"]))
+            told = data.draw(st.sampled_from([each, 10**6]))
             self.tell(s.DataScattered(client, [first], [10], told))
 
     @precondition(lambda self: any(self.futures.values()) and self.given)
@@ -177,7 +177,7 @@ class Network(RuleBasedStateMachine):
         task = self.core.state.tasks.get(self.pick(data, self.futures[client]))
         if task is not None and task.group.function is not None:
             worker = self.pick(data, self.given)
-            self.tell(s.DataScattered(client, [task.id], [10], self.address(worker)))
+            self.tell(s.DataScattered(client, [task.id], [10], worker))
 
     def answer(self, data):
         """Some of what a busy worker was given: (worker, ids, attempts)."""

@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from twisted_dist.aliases import HERE
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import INLINE_BYTES, WorkerCore
 
@@ -62,7 +63,7 @@ def test_absent_input_is_told():
 def test_input_of_unknown_whereabouts():
     """An input that the scheduler thinks is here, and is not, sends the task back."""
     out = WorkerCore().handle(given_tasks((1, 1, [9])))
-    assert out == [m.ReportMissing([1], [1], [], [])]
+    assert out == [m.ReportMissing([1], [1], [9], [HERE])]
 
 
 def test_death_of_the_executor():

@@ -79,7 +79,7 @@ FROM_CLIENT = b"".join(
                 [1],
                 {"workers": ["h:1"], "resources": {"GPU": 5000}, "retries": 1, "timeout_s": 0.5},
             ),
-            schema.SCATTERED.pack([FIRST + 9], [1], "h:1"),
+            schema.SCATTERED.pack([FIRST + 9], [1], 1),
             schema.LOCATE.pack(1, [FIRST, FIRST + 9]),
             schema.QUERY.pack(2, "info", None),
             schema.CANCEL.pack([FIRST + 1]),
@@ -254,7 +254,7 @@ def plain_factory(clock):
             lambda proto, what, arguments: {"result": [what, arguments]}, MAY_LOOK
         ),
         commands.OpenData: Responder(
-            lambda proto, name: DataProtocol(None, {}.get, lambda ids, values: None),
+            lambda proto, name: DataProtocol(None, {}.get, lambda ids, values: 0),
             MAY_MOVE_DATA,
         ),
     }

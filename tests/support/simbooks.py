@@ -143,9 +143,6 @@ class Books:
             if load.host.dead or not lock.held() or lock.token in self.guard.tokens:
                 continue
             why = self.guard.ended.get(lock.token, "never granted")
-            # EXCLUDED: `Lock.held()` after the connection was lost (test_found_more.py); without
-            # that, "client lost" would be no excuse for one that is `load.gone`
-            # EXCLUDED: a second lease that ends with the first one; "expired early" is no excuse
-            if why in ("restart", "client lost", "expired early"):
+            if why == "restart" or (why == "client lost" and not load.gone):
                 continue  # it cannot know yet
             yield f"{lock!r} says that it is held, and its token {lock.token} has ended: {why}"

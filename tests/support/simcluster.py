@@ -134,7 +134,7 @@ class SimCluster:
         (self.net.crash if silently else self.net.kill)(ip)
         clients = worker._executor.clients
         if clients is not None:
-            # EXCLUDED: clients whose machine ends (test_found_more.py): nobody notices that
+            # EXCLUDED: clients whose machine ends (test_found_shared.py): nobody notices that
             clients.die()
 
     def restart_worker(self, ip, delay_s, same_name=True, same_port=True):

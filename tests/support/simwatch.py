@@ -13,8 +13,6 @@ from twisted_dist.core.task import MEMORY
 _NEW_RESULTS = (s.TasksFinished, s.ReplicasAdded)
 #: at what workers are given up: the last is time that has passed
 _LOSING = (s.WorkerLost, s.WorkerJoined, float)
-#: what begins with this is a problem that is known: the run ends there
-KNOWN = "known: "
 
 
 class Watch:
@@ -79,15 +77,12 @@ class Watch:
             self._cluster.net.note(function.__name__, *args[:-1])
             self._taken.append(what)
             busy, given, held = [], [], []
-            if isinstance(what, s.DataScattered):
-                self._look_at_scattered(what)
             if type(what) in _LOSING:
                 # one that was never heard of may not know that it is registered: it gives up
                 heard = [each for each in state.workers.values() if each.metrics]
                 busy = [each for each in heard if each.processing or each.has_what]
                 given = [each for each in state.workers.values() if each.processing]
             elif type(what) is s.InputsMissing:
-                self._look_at_missing(what)
                 missing = filter(None, map(state.tasks.get, what.missing))
                 held = [task for task in missing if task.state is MEMORY]
             if self._checks:
@@ -123,23 +118,6 @@ class Watch:
                     self._check_copies(what.ids)
         except AssertionError as problem:
             self._say(f"after {taken}:\n{problem}")
-
-    def _look_at_scattered(self, what):
-        # EXCLUDED: data that was put on a worker which has forgotten it since
-        # (test_found_more.py): the scheduler takes it for held there, for ever
-        worker = self._cluster.worker_at(what.address)
-        if worker is not None and any(each not in worker._store for each in what.ids):
-            self._say(f"{KNOWN}{what.address} has forgotten what was scattered there")
-
-    def _look_at_missing(self, what):
-        # EXCLUDED: an input that is missing where it is just being computed again
-        # (test_found_more.py): its result is released there, and taken for held
-        state = self._cluster.scheduler.core.state
-        for task_id, address in zip(what.missing, what.addresses):
-            task = state.tasks.get(task_id)
-            holder = task and task.processing_on
-            if holder is not None and holder.address == address and not what.silent:
-                self._say(f"{KNOWN}{task.name} is missed at {address}, where it runs")
 
     def _check_copies(self, ids):
         for task_id in ids:

@@ -21,6 +21,7 @@ def linked(clock=None):
 
     def put(ids, values):
         store.update(zip(ids, values))
+        return 5
 
     client, server, pump = connectedServerAndClient(
         lambda: DataProtocol(None, store.get, put), lambda: DataProtocol(clock)
@@ -43,7 +44,7 @@ def test_put():
     results = []
     client.put([7], [b"seven"]).addCallback(results.append)
     pump.flush()
-    assert results == [None]
+    assert results == [5]
     assert store[7] == b"seven"
 
 
@@ -129,6 +130,6 @@ json = st.recursive(
 @given(st.lists(json, max_size=5))
 def test_anything_is_understood_or_refused(message):
     """`DataProtocol` raises nothing, whatever comes."""
-    protocol = DataProtocol(None, {}.get, lambda ids, values: None)
+    protocol = DataProtocol(None, {}.get, lambda ids, values: 0)
     protocol.makeConnection(StringTransport())
     protocol.dataReceived(frame(msgpack.packb(message)))

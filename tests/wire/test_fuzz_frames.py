@@ -93,7 +93,7 @@ def test_bytes_to_a_data_connection(chunks, serves):
     with nothing_fails():
         if serves:
             protocol = DataProtocol(
-                None, store.get, lambda ids, values: store.update(zip(ids, values))
+                None, store.get, lambda ids, values: store.update(zip(ids, values)) or 0
             )
             protocol.makeConnection(transport)
         else:

@@ -10,10 +10,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from twisted.internet import defer
+
 from twisted_dist.client.current import get_client
 from twisted_dist.client.leases import RENEW_S
 from twisted_dist.client.parcels import unwrap
-from twisted_dist.errors import LeaseLostError, RefusedError, UsageProblem
+from twisted_dist.errors import (
+    ConnectionClosedError,
+    LeaseLostError,
+    RefusedError,
+    UsageProblem,
+)
 
 
 class _Shared:
@@ -68,13 +75,20 @@ class Semaphore(_Shared):
     async def _acquire(self, timeout: float | None) -> bool:
         session = self._client.session
         asked_at = session.reactor.seconds()
-        token = await self._ask("acquire", number=self.max_leases, timeout=timeout)
+        what = {"number": self.max_leases, "timeout": timeout}
+        token = await self._ask("acquire", **what, late=self._give_back)
         if token:
             session.leases.add(token, asked_at)
             self._tokens.append(token)
             if session.reactor.seconds() - asked_at > RENEW_S:
                 await session.leases.renew()  # when it was granted, after that wait, is not known
         return bool(token)
+
+    def _give_back(self, token: int) -> None:
+        """A lease came when nobody waited for it any more."""
+        if token:
+            returned = defer.Deferred.fromCoroutine(self._ask("release", number=token))
+            returned.addErrback(lambda f: f.trap(RefusedError, ConnectionClosedError))
 
     @property
     def token(self) -> int:

@@ -49,7 +49,7 @@ def _futures(futures: Any) -> Calls:
 async def replicate(session: Session, futures: Any, n: int | None) -> None:
     """Have *n* copies of each; as many as there are workers where it is None."""
     await wait_done(session, [each._record for each in flatten(futures)])
-    count = len(await session.query("nthreads")) if n is None else n
+    count = max(1, len(await session.query("nthreads"))) if n is None else n
     await session.ask("replicate", parcel=_futures(futures), number=count, timeout=COPY_S)
 
 

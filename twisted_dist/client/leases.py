@@ -55,6 +55,11 @@ class Leases:
         if self._renewing.running:
             self._renewing.stop()
 
+    def lose(self) -> None:
+        """The scheduler is out of reach, and gives on what this client had."""
+        self._until.clear()
+        self.stop()
+
     def _tick(self) -> None:
         defer.Deferred.fromCoroutine(self.renew()).addErrback(
             lambda f: self.log.failure("renewing leases failed", failure=f)

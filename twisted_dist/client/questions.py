@@ -27,16 +27,24 @@ class Questions:
         self._reactor = reactor
         self._address = address
         self._send = send
-        self._waiting: dict[int, defer.Deferred[Any]] = {}
+        #: {request: who waits for the answer, and who takes one that comes too late}
+        self._waiting: dict[int, tuple[defer.Deferred[Any], Callable[[Any], None] | None]] = {}
         self._last = 0
 
-    async def ask(self, message: Message, *fields: Any, within_s: float | None = ANSWER_S) -> Any:
+    async def ask(
+        self,
+        message: Message,
+        *fields: Any,
+        within_s: float | None = ANSWER_S,
+        late: Callable[[Any], None] | None = None,
+    ) -> Any:
         """The answer to a message whose first field is the number of the request.
 
         Args:
             message: its kind.
             fields: the others.
             within_s: until when it must be there; None for what may wait for ever.
+            late: takes the answer that comes when nobody waits for it any more.
 
         Raises:
             RefusedError: the scheduler says no.
@@ -44,7 +52,7 @@ class Questions:
         """
         self._last += 1
         answer: defer.Deferred[Any] = defer.Deferred()
-        self._waiting[self._last] = answer
+        self._waiting[self._last] = answer, late
         request = self._last
         try:
             self._send(message.pack(request, *fields))
@@ -62,10 +70,13 @@ class Questions:
 
     def answered(self, request: int, result: Any) -> None:
         """An answer has come; an exception is one too."""
-        answer = self._waiting.pop(request, None)
+        answer, late = self._waiting.pop(request, (None, None))
         if answer is None:
             return
-        if isinstance(result, Exception):
+        if answer.called:
+            if late is not None and not isinstance(result, Exception):
+                late(result)
+        elif isinstance(result, Exception):
             answer.errback(result)
         else:
             answer.callback(result)
@@ -73,5 +84,5 @@ class Questions:
     def fail_all(self, text: str) -> None:
         """No answer will come any more."""
         waiting, self._waiting = self._waiting, {}
-        for each in waiting.values():
+        for each, _late in waiting.values():
             each.errback(ConnectionClosedError(text))

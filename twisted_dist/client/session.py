@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from twisted.internet import defer, task
@@ -142,7 +142,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        self.leases.stop()
+        self.leases.lose()
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None
@@ -163,7 +163,7 @@ class Session:
 
     def _lost(self, reason: str) -> None:
         self._stream = None
-        self.leases.stop()
+        self.leases.lose()
         if not self._welcome.called:
             self._welcome.errback(ConnectError(f"{self.address} went away: {reason}"))
         self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
@@ -263,9 +263,9 @@ class Session:
         try:
             for address, (ids, blobs) in places.items():
                 connection = await self.data.connection(address)
-                await connection.put(ids, blobs)
+                holder = await connection.put(ids, blobs)
                 sizes = [value_nbytes(blob) for blob in blobs]
-                self._send(schema.SCATTERED.pack(ids, sizes, address))
+                self._send(schema.SCATTERED.pack(ids, sizes, holder))
         except BaseException:
             for record in records:
                 self.drop(record.id)
@@ -308,6 +308,7 @@ class Session:
         parcel: Calls | None = None,
         number: int = 0,
         timeout: float | None = 0.0,
+        late: Callable[[Any], None] | None = None,
     ) -> Any:
         """Have something done by name (`core.requests`); in the reactor's thread.
 
@@ -317,6 +318,7 @@ class Session:
             parcel: a value that goes along.
             number: whatever the operation takes.
             timeout: seconds that the scheduler may wait with its answer; None for ever.
+            late: as of `Questions.ask`.
 
         Raises:
             RefusedError: the scheduler says why it cannot be.
@@ -325,9 +327,8 @@ class Session:
         blob, ids = (parcel.blobs[0], parcel.deps[0]) if parcel is not None else (b"", [])
         wait_s = -1.0 if timeout is None else float(timeout)
         within_s = None if timeout is None else timeout + ANSWER_S
-        return await self._questions.ask(
-            schema.ASK, what, name, blob, list(ids), number, wait_s, within_s=within_s
-        )
+        fields = what, name, blob, list(ids), number, wait_s
+        return await self._questions.ask(schema.ASK, *fields, within_s=within_s, late=late)
 
     async def explain(self, record: Record) -> Explanation:
         """What the scheduler knows of a task; in the reactor's thread."""

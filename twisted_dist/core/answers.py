@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from twisted_dist.aliases import TaskId
+from twisted_dist.aliases import HERE, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.holders import add_holder, note_size
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.processing import answered, unassign, withdraw
+from twisted_dist.core.processing import answered, note_waits, unassign, withdraw
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     KILLED,
@@ -184,10 +184,10 @@ class Answers:
         silent: dict[SchedulerTask, SchedulerWorker] = {}
         for dep_id, address in zip(fact.missing, fact.addresses):
             dep = state.tasks.get(dep_id)
-            holder = state.by_address.get(address)
+            holder = worker if address == HERE else state.by_address.get(address)
             worker.fetching.pop(dep_id, None)
-            if dep is None or holder is None:
-                continue
+            if dep is None or holder is None or holder not in (dep.who_has or ()):
+                continue  # it is known: it may be just being made there again
             if fact.silent:  # its lease says whether it lives; it may hold this all the same
                 silent[dep] = holder
             else:
@@ -229,7 +229,10 @@ class Answers:
             return
         for task_id, attempt in zip(fact.ids, fact.attempts):
             task = self._current_one(worker, task_id, attempt)
-            if task is None or (task in worker.seceded) is fact.waiting:
+            if task is None:
+                note_waits(worker, task_id, attempt, fact.waiting)
+                continue
+            if (task in worker.seceded) is fact.waiting:
                 continue
             if fact.waiting:
                 worker.seceded[task] = None

@@ -124,7 +124,7 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
     if worker.nbytes != sum(task.nbytes for task in worker.has_what):
         yield f"does not hold {worker.nbytes} bytes"
     active = [task for task in worker.processing if task not in worker.seceded]
-    if worker.busy != len(active) + len(worker.dropped):
+    if worker.busy != len(active) + sum(not each.waits for each in worker.dropped.values()):
         yield f"{worker.busy} tasks are said to use threads"
     seconds = sum(worker.processing[task] for task in active)
     if not isclose(worker.occupancy, seconds, abs_tol=1e-6):
@@ -136,7 +136,7 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
     if worker.backlog.peek() is not None and worker not in state.backlogged:
         yield "its backlog is not listed"
     taken = [t.group.options.resources for t in worker.processing if t.group.demand is not None]
-    taken += [resources for _, resources in worker.dropped.values()]
+    taken += [each.resources for each in worker.dropped.values()]
     free = dict(worker.resources)
     for name, amount in (pair for each in taken for pair in each):
         free[name] -= amount

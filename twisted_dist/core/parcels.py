@@ -18,8 +18,8 @@ from twisted_dist.core.peers import SchedulerClient
 from twisted_dist.core.requests import RequestError
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
-from twisted_dist.core.task import SchedulerTask
-from twisted_dist.core.transitions import unwant
+from twisted_dist.core.task import RELEASED, SchedulerTask
+from twisted_dist.core.transitions import activate, unwant
 
 #: of the ids of a client, those from here on are made by the scheduler
 LENT_IDS: Final = 1 << (CLIENT_SHIFT - 1)
@@ -64,6 +64,8 @@ class Parcels:
             tasks += found
         for task in tasks:
             add_want(task, holder)
+            if task.state is RELEASED:  # lost, after its clients had the value; others will ask
+                activate(self._state, task)
         return Parcel(fact.blob, tasks, holder)
 
     def lend(self, client: SchedulerClient, parcel: Parcel) -> list[object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted_dist.aliases import CLIENT_SHIFT, Address, Digest, PeerId, TaskId
 from twisted_dist.core.demand import Demand
@@ -13,6 +13,14 @@ from twisted_dist.core.task import SchedulerTask
 if TYPE_CHECKING:
     from twisted_dist.core.alarms import Alarm
     from twisted_dist.core.coordination.waiting import Waiter
+
+
+class Dropped(NamedTuple):
+    """An attempt that was given up, the resources it holds, and whether it waits for others."""
+
+    attempt: int
+    resources: tuple[tuple[str, int], ...]
+    waits: bool
 
 
 class SchedulerWorker:
@@ -69,15 +77,16 @@ class SchedulerWorker:
         self.demands: dict[Demand, None] = {}
         #: insertion-ordered; {task: seconds it was expected to take when sent}
         self.processing: dict[SchedulerTask, float] = {}
-        #: tasks that use a thread there, or will: of `processing` without `seceded`, and `dropped`
+        #: tasks that use a thread there, or will: of `processing` without `seceded`, and of
+        #: `dropped` without those that wait
         self.busy = 0
         #: those of `processing` that only wait for other tasks, and so use no thread
         self.seceded: dict[SchedulerTask, None] = {}
         #: those of `processing` that were asked back
         self.recalled: dict[SchedulerTask, None] = {}
-        #: {task id: attempt, resources} given up here, of which no answer has come: they may
-        #: still be running
-        self.dropped: dict[TaskId, tuple[int, tuple[tuple[str, int], ...]]] = {}
+        #: {task id: attempt} given up here, of which no answer has come: they may still be
+        #: running
+        self.dropped: dict[TaskId, Dropped] = {}
         #: {id of what it was told to fetch: of which attempt it was then}, until it says so
         self.fetching: dict[TaskId, int] = {}
         #: inverse of SchedulerTask.who_has
@@ -110,6 +119,7 @@ class SchedulerClient:
         "aliases",
         "alone",
         "borrowed",
+        "forgone",
         "id",
         "inlined",
         "lease_alarm",
@@ -134,6 +144,8 @@ class SchedulerClient:
         #: tasks that it wants and that are not of its own making; for those that are, their
         #: ids say so (`core.holders.wanted_tasks`)
         self.borrowed: dict[SchedulerTask, None] = {}
+        #: ids of data that it told nobody of for so long that workers were told to forget it
+        self.forgone: set[TaskId] = set()
         #: all ids of tasks that it made are lower
         self.top: TaskId = client << CLIENT_SHIFT
         #: {its own id: the task that another submission with the same key made}

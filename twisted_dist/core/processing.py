@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted_dist.aliases import TaskId
-from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.peers import Dropped, SchedulerWorker
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import PROCESSING, SchedulerTask
 
@@ -60,12 +60,13 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
 
 def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
     """Take a PROCESSING task from its worker, which may be running it until it answers."""
+    waits = task.processing_on is not None and task in task.processing_on.seceded
     worker = unassign(state, task)
     answered(worker, task.id, task.attempt)  # of two attempts there, only one answers
     resources = task.group.options.resources
     _take_resources(worker, resources, 1)
-    worker.dropped[task.id] = (task.attempt, resources)
-    worker.busy += 1
+    worker.dropped[task.id] = Dropped(task.attempt, resources, waits)
+    worker.busy += not waits
     state.outbox.drop(worker, task)
     state.unbalanced = True
     state.touch(worker)
@@ -74,7 +75,15 @@ def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
 def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
     """Nothing more is heard of a dropped attempt: what it held is free."""
     dropped = worker.dropped.get(task_id)
-    if dropped is not None and dropped[0] <= attempt:
+    if dropped is not None and dropped.attempt <= attempt:
         del worker.dropped[task_id]
-        worker.busy -= 1
-        _take_resources(worker, dropped[1], -1)
+        worker.busy -= not dropped.waits
+        _take_resources(worker, dropped.resources, -1)
+
+
+def note_waits(worker: SchedulerWorker, task_id: TaskId, attempt: int, waits: bool) -> None:
+    """A dropped attempt waits for other tasks, or no longer: its thread is free, or not."""
+    dropped = worker.dropped.get(task_id)
+    if dropped is not None and dropped.attempt == attempt and dropped.waits is not waits:
+        worker.dropped[task_id] = dropped._replace(waits=waits)
+        worker.busy += 1 - 2 * waits

@@ -94,12 +94,16 @@ class TasksSubmitted:
 
 @record
 class DataScattered:
-    """A client has put data on a worker; there is nothing to compute it again."""
+    """A client has put data on a worker; there is nothing to compute it again.
+
+    Attributes:
+        holder: the worker's number when it took the data: registered anew, it has none of it.
+    """
 
     client: PeerId
     ids: Sequence[TaskId]
     nbytes: Sequence[int]
-    address: Address
+    holder: PeerId
 
 
 @record

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from twisted_dist.aliases import Key, TaskId
+from twisted_dist.aliases import CLIENT_SHIFT, Key, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.holders import add_dependent, add_holder, add_want, note_size
@@ -101,6 +101,8 @@ class Submissions:
         for offset in fact.wanted or range(len(fact.calls)):
             task_id = fact.first + offset
             task = self._state.tasks[task_id] = SchedulerTask(task_id, group, b"")
+            if fact.keys and fact.keys[offset]:
+                task.key = fact.keys[offset]
             add_want(task, client)
             fail(self._state, task, (kind, b"", why))
 
@@ -240,6 +242,9 @@ class Submissions:
     def _unclaimed(self, worker: SchedulerWorker, task_id: TaskId) -> None:
         state = self._state
         if task_id not in state.tasks and state.workers.get(worker.id) is worker:
+            client = state.clients.get(task_id >> CLIENT_SHIFT)
+            if client is not None:
+                client.forgone.add(task_id)
             nobodys = SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
             state.outbox.release(worker, nobodys)
 
@@ -247,13 +252,14 @@ class Submissions:
         """A client has put values on a worker."""
         state = self._state
         client = state.clients.get(fact.client)
-        worker = state.by_address.get(fact.address)
         if client is None:
             return
+        holder = state.workers.get(fact.holder)
         group = TaskGroup(None, fact.ids[0] if fact.ids else 0, state.submitted)
         state.submitted += len(fact.ids)
         client.top = max(client.top, max(fact.ids, default=0) + 1)
         for task_id, nbytes in zip(fact.ids, fact.nbytes):
+            worker = None if task_id in client.forgone else holder
             task = state.tasks.get(task_id)
             if task is None:
                 task = state.tasks[task_id] = SchedulerTask(task_id, group, b"")

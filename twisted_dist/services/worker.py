@@ -105,6 +105,8 @@ class Worker(ListeningService):
         self.resources = as_amounts(resources or {})
         self.port = port
         self.core = WorkerCore()
+        #: what the scheduler knows it by, since it registered last
+        self._number = 0
         self.registered: Callable[[Worker], None] = lambda worker: None
         self._store: dict[TaskId, Value] = {}
         self._stream: StreamProtocol | None = None
@@ -297,9 +299,10 @@ class Worker(ListeningService):
     def _open_data(self, proto: Any, name: str) -> DataProtocol:
         return DataProtocol(None, self._store.get, self._put)
 
-    def _put(self, ids: list[TaskId], values: list[Value]) -> None:
+    def _put(self, ids: list[TaskId], values: list[Value]) -> int:
         self._store.update(zip(ids, values))
         self._stimulate(m.DataPut(ids, [value_nbytes(value) for value in values]))
+        return self._number
 
     def identity(self) -> dict[str, Any]:
         """What `rpc(…).identity()` answers."""
@@ -333,6 +336,7 @@ class Worker(ListeningService):
             self._membership.learn(fields["keys"])
             self._factory.end_unwelcome()
         else:
+            self._number = fields["index"]
             self._welcomed()
 
     def _stimulate(self, fact: object) -> None:

@@ -84,7 +84,8 @@ class DataProtocol(Protocol):
     Args:
         clock: for that; an end that asks has one.
         find: gives the value of an id, or None; a serving end has one.
-        store: takes ids and values in; a serving end has one.
+        store: takes ids and values in, and gives the number that this end is registered
+            under; a serving end has one.
     """
 
     log = Logger()
@@ -94,7 +95,7 @@ class DataProtocol(Protocol):
         self,
         clock: IReactorTime | None = None,
         find: Callable[[TaskId], Value | None] | None = None,
-        store: Callable[[list[TaskId], list[Value]], None] | None = None,
+        store: Callable[[list[TaskId], list[Value]], int] | None = None,
     ) -> None:
         self._clock = clock
         self._patience: Any = None
@@ -112,8 +113,8 @@ class DataProtocol(Protocol):
         """Fetch values; fires with those the peer has."""
         return self._ask([GET, 0, list(ids)], 0)
 
-    def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[None]:
-        """Store values at the peer; fires when it holds them."""
+    def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[int]:
+        """Store values at the peer; fires with its number at the scheduler when it holds them."""
         nbytes = sum(map(value_nbytes, values))
         return self._ask([PUT, 0, list(ids), list(values)], nbytes)
 
@@ -176,12 +177,11 @@ class DataProtocol(Protocol):
                 del self._requests[request]
                 answer.callback(values)
         elif kind == STORED:
-            self._requests.pop(request)[0].callback(None)
+            self._requests.pop(request)[0].callback(fields[0])
         elif kind == GET and self._find is not None:
             self._serve(request, fields[0])
         elif kind == PUT and self._store is not None:
-            self._store(fields[0], fields[1])
-            self._send([STORED, request, 0])
+            self._send([STORED, request, self._store(fields[0], fields[1])])
         else:
             raise ProtocolError(f"data message {kind} is not one that this peer may send")
 

@@ -196,7 +196,7 @@ SUBMIT = _message(
 RELEASE = _message(12, "release", "ids:ints")
 CANCEL = _message(13, "cancel", "ids:ints")
 LOCATE = _message(14, "locate", "request:int ids:ints")
-SCATTERED = _message(15, "scattered", "ids:ints nbytes:ints address:str", "ids nbytes")
+SCATTERED = _message(15, "scattered", "ids:ints nbytes:ints holder:int", "ids nbytes")
 ASK = _message(
     18, "ask", "request:int what:str name:str blob:bytes ids:ints number:int timeout_s:number"
 )

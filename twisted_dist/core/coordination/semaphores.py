@@ -58,6 +58,7 @@ class Semaphores:
         """One of *number* leases; answered with its token, or 0 when there was none in time."""
         if fact.number < 1:
             raise RequestError(f"a semaphore of {fact.number} leases could never be acquired")
+        client.renewed_at = self._state.now  # its holder counts from when it asked
         found = self._by_name.get(fact.name)
         if found is None:
             found = self._by_name[fact.name] = Semaphore(self._state, fact.name, fact.number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted_dist.aliases import Address, TaskId
+from twisted_dist.aliases import HERE, Address, TaskId
 from twisted_dist.core.worker_side import messages as m
 
 #: a value up to this size rides to the client with the report of its task
@@ -94,10 +94,9 @@ class WorkerCore:
         missing: m.ReportMissing,
     ) -> None:
         unknown = [d for d in task.deps if d not in self.held and d not in self.flights]
-        if any(each not in where for each in unknown):
-            # the scheduler thinks it is here, and it is not: say so, let it decide anew
-            missing.ids.append(task.id)
-            missing.attempts.append(task.attempt)
+        lost = [each for each in unknown if each not in where]
+        if lost:  # the scheduler thinks that these are here: say so, let it decide anew
+            _lack(task, lost, missing)
             task.missing = -1
             return
         for each in task.deps:
@@ -203,8 +202,8 @@ class WorkerCore:
                     ready.append(task)
                 else:  # one was here, and had to be forgotten since: let the scheduler decide anew
                     del self.tasks[task.id]
-                    missing.ids.append(task.id)
-                    missing.attempts.append(task.attempt)
+                    here = self.held.keys() | self.flights.keys()
+                    _lack(task, [each for each in task.deps if each not in here], missing)
         for task_id in fact.absent:
             flight = self.flights.pop(task_id, None)
             if flight is None:
@@ -273,3 +272,11 @@ class WorkerCore:
                 returned.attempts.append(task.attempt)
         out: list[object] = [m.DropExecution(executing)] if executing else []
         return [*out, returned] if returned.ids else out
+
+
+def _lack(task: m.WorkerTask, inputs: list[TaskId], missing: m.ReportMissing) -> None:
+    """A task cannot run, as inputs that were, or should be, here are not."""
+    missing.ids.append(task.id)
+    missing.attempts.append(task.attempt)
+    missing.missing.extend(inputs)
+    missing.addresses.extend([HERE] * len(inputs))
