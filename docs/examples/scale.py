@@ -4,10 +4,14 @@
 
     python docs/examples/scale.py              # 10,000 to 1,000,000 tasks, 1,000 workers
     python docs/examples/scale.py --workers 10000
+    python docs/examples/scale.py --together 1
 
-Each line is a process of its own. ``map`` are tasks without inputs; ``pairs`` are half as
-many, and for each two neighbours one that adds them. Times are of the processor; bytes are
-what the process grew by while all tasks are on the books, by their number.
+Each line is a process of its own. ``map`` are tasks without inputs; in ``pairs``, of three
+tasks one adds what the two before it give. Tasks take 0.1 s, so that a worker is given one
+at a time: a message for each task and each answer, which is the most work that there can
+be. Messages are handled *together* as a reactor hands over what has come in one turn. Times
+are of the processor; bytes are what the process grew by while all tasks are on the books,
+by their number.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import gc
 import subprocess
 import sys
 import time
-from collections import deque
+from collections.abc import Iterable
 
 import psutil
 
@@ -54,7 +58,7 @@ def answer(message: SendTasks) -> s.TasksFinished:
     return s.TasksFinished(message.worker, ids, attempts, [8] * n, [100_000] * n, [None] * n)
 
 
-def measure(kind: str, n: int, workers: int) -> str:
+def measure(kind: str, n: int, workers: int, together: int) -> str:
     """Run it; a line of the table."""
     core = SchedulerCore(lease_s=1e9)
     for number in range(1, workers + 1):
@@ -68,43 +72,52 @@ def measure(kind: str, n: int, workers: int) -> str:
     before = process.memory_info().rss
     now = 0.0
     seconds = 0.0
-    given: deque[SendTasks] = deque()
+    given: list[SendTasks] = []
 
-    def tell(fact: s.Stimulus) -> None:
+    def tell(facts: Iterable[s.Stimulus]) -> None:
         nonlocal now, seconds
-        now += 1e-6
+        out = []
         started = time.process_time()
-        out = core.handle(fact, now)
+        for count, fact in enumerate(facts, 1):
+            now += 1e-6
+            core.take(fact, now)
+            if count % together == 0:
+                out += core.decide()
+        out += core.decide()
         seconds += time.process_time() - started
         given.extend(each for each in out if isinstance(each, SendTasks))
 
     for fact in submissions(kind, n):
-        tell(fact)
+        tell([fact])
     queued = process.memory_info().rss - before
     while given:
-        tell(answer(given.popleft()))
+        answers = [answer(each) for each in given]
+        given.clear()
+        tell(answers)
     held = process.memory_info().rss - before
     done = sum(len(each.has_what) for each in core.state.workers.values())
     assert done == n, f"{done} of {n} tasks have a result"
-    tell(s.KeysReleased(CLIENT, range(FIRST, FIRST + n)))
+    tell([s.KeysReleased(CLIENT, range(FIRST, FIRST + n))])
     assert not core.state.tasks
     cost = f"{seconds / n * 1e6:8.2f} {queued / n:12.0f} {held / n:12.0f}"
-    return f"{kind:6} {n:10,} {workers:9,} {cost}"
+    return f"{kind:6} {n:10,} {workers:9,} {together:9,} {cost}"
 
 
 def main() -> None:
     """Measure all, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", type=int, default=1000)
+    parser.add_argument("--together", type=int, default=16, help="messages in a turn")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "N"), help="measure this one, here")
     given = parser.parse_args()
     if given.one:
-        print(measure(given.one[0], int(given.one[1]), given.workers))
+        print(measure(given.one[0], int(given.one[1]), given.workers, given.together))
         return
-    print("kind        tasks   workers  µs/task   bytes queued  bytes held")
+    print("kind        tasks   workers  together  µs/task bytes queued   bytes held")
     for kind in ("map", "pairs"):
         for n in (10_000, 100_000, 1_000_000):
             command = [sys.executable, __file__, "--workers", str(given.workers)]
+            command += ["--together", str(given.together)]
             subprocess.run([*command, "--one", kind, str(n)], check=True)
 
 

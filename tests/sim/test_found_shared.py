@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from twisted.internet import defer
 
 from tests.sim.test_found import CLIENT_IP, end, start
@@ -176,7 +175,6 @@ def test_replicate_while_there_is_no_worker():
         end(cluster, client)
 
 
-@pytest.mark.xfail(strict=True, reason="clients have no lease: nobody notices that one is silent")
 def test_client_whose_machine_ends():
     """`Scheduler` gives up a client that says nothing any more, as it does with workers."""
     cluster, client, _ = start()

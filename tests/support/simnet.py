@@ -16,12 +16,14 @@ Time moves only through `SimNet.run`.
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from twisted.internet import error
 
 from tests.support.simclock import HeapClock
 from tests.support.simreactor import SimReactor
+from twisted_dist.wire.transports import SILENCE_S
 
 
 class SimNet:
@@ -123,9 +125,14 @@ class SimNet:
             transport.out.end(error.ConnectionLost("the process was killed"))
 
     def crash(self, ip):
-        """End a machine: nobody is told."""
+        """End a machine: nobody is told, but by keepalive."""
         self._bury(ip)
         self.crashed.add(ip)
+        late = self.clock.rightNow + SILENCE_S
+        for host in self.hosts.values():
+            for each in host.transports:
+                if each.other[0] == ip and each.keeps_alive:
+                    self.at(late, partial(each.lose, error.TimeoutError()))
 
     def _bury(self, ip):
         host = self.hosts.pop(ip)

@@ -77,6 +77,7 @@ class SimTransport:
         self.out = None
         self.disconnecting = False
         self.connected = True
+        self.keeps_alive = False
         host.transports[self] = None
 
     def join(self, peer):
@@ -153,6 +154,10 @@ class SimTransport:
     def getHost(self):
         """This end's address."""
         return IPv4Address("TCP", *self.own)
+
+    def setTcpKeepAlive(self, enabled):
+        """Notice when the other end's machine is gone."""
+        self.keeps_alive = enabled
 
     def setTcpNoDelay(self, enabled):
         """Nothing is delayed here."""

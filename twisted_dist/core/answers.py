@@ -231,6 +231,7 @@ class Answers:
             task = self._current_one(worker, task_id, attempt)
             if task is None:
                 note_waits(worker, task_id, attempt, fact.waiting)
+                self._state.unbalanced = True
                 continue
             if (task in worker.seceded) is fact.waiting:
                 continue

@@ -65,11 +65,11 @@ class Submissions:
         client.top = max(client.top, ids.stop)
         groups = self._groups(fact, demand)
         if groups is None:
-            self._refuse(client, fact, DEPENDENCY_LOST, "its function was never sent")
+            self._refuse(client, fact, [], DEPENDENCY_LOST, "its function was never sent")
         elif demand is not None and not demand.able and not demand.waits and state.workers:
             names = groups[0].function
             text = f"{names.name if names else 'data'}: {demand.unmet(state.workers.values())}"
-            self._refuse(client, fact, UNMET, text)
+            self._refuse(client, fact, groups, UNMET, text)
         else:
             state.submitted += len(ids)
             state.story.note(state.now, "was submitted", ids, client.name or "a client")
@@ -95,11 +95,20 @@ class Submissions:
             return None
         return groups
 
-    def _refuse(self, client: SchedulerClient, fact: s.TasksSubmitted, kind: str, why: str) -> None:
+    def _refuse(
+        self,
+        client: SchedulerClient,
+        fact: s.TasksSubmitted,
+        groups: list[TaskGroup],
+        kind: str,
+        why: str,
+    ) -> None:
         """Have tasks fail at once. They stay on the books: others may need them."""
-        group = TaskGroup(None, fact.first, self._state.submitted)
+        functions = [each.function for each in groups] or [None]
+        names = [TaskGroup(each, fact.first, self._state.submitted) for each in functions]
         for offset in fact.wanted or range(len(fact.calls)):
             task_id = fact.first + offset
+            group = names[fact.which[offset] if fact.which and groups else 0]
             task = self._state.tasks[task_id] = SchedulerTask(task_id, group, b"")
             if fact.keys and fact.keys[offset]:
                 task.key = fact.keys[offset]

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES, FrameDecoder, frame
 from twisted_dist.wire.schema import decode
-from twisted_dist.wire.transports import send_at_once, write_now
+from twisted_dist.wire.transports import notice_silence, send_at_once, write_now
 
 
 class StreamProtocol(Protocol):
@@ -48,6 +48,7 @@ class StreamProtocol(Protocol):
     def connectionMade(self) -> None:
         """Write at once what was sent before the switch, and never wait for more."""
         send_at_once(self.transport)
+        notice_silence(self.transport)
         self.flush()
 
     def send(self, payload: bytes) -> None:

@@ -24,7 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_dist.access.credential import Certificate, Credential
-from twisted_dist.wire.transports import send_at_once, write_now
+from twisted_dist.wire.transports import notice_silence, send_at_once, write_now
 
 #: what a fatal alert "protocol version" is on the wire (RFC 8446, section 6): the answer to
 #: a peer that speaks TLS where none is spoken
@@ -123,6 +123,7 @@ class TLSProtocol(Protocol):
     def connectionMade(self) -> None:
         """Begin the handshake."""
         send_at_once(self.transport)
+        notice_silence(self.transport)
         self._inner.makeConnection(self)
         self._shake_hands()
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
+
+#: seconds without a word until a peer's kernel is asked whether it is there, how often it is
+#: asked, and seconds until the peer is given up: as long as a worker's lease
+IDLE_S: Final = 30
+PROBES: Final = 3
+SILENCE_S: Final = 60
 
 
 def send_at_once(transport: Any) -> None:
@@ -14,6 +20,29 @@ def send_at_once(transport: Any) -> None:
     set_no_delay = getattr(transport, "setTcpNoDelay", None)
     if set_no_delay is not None:
         set_no_delay(True)
+
+
+def notice_silence(transport: Any) -> None:
+    """Have the kernel end the connection of a machine that is gone without a word.
+
+    It asks when nothing has come for `IDLE_S`, and gives up `SILENCE_S` after that began; what
+    was sent and not acknowledged for so long ends it as well. A stopped process is none of
+    this: its kernel answers.
+    """
+    keep_alive = getattr(transport, "setTcpKeepAlive", None)
+    if keep_alive is None:
+        return
+    keep_alive(True)
+    if not isinstance(transport, Connection) or transport.socket.family == socket.AF_UNIX:
+        return
+    for option, value in (
+        ("TCP_KEEPIDLE", IDLE_S),
+        ("TCP_KEEPINTVL", (SILENCE_S - IDLE_S) // PROBES),
+        ("TCP_KEEPCNT", PROBES),
+        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
+    ):
+        if hasattr(socket, option):  # Linux has all of them
+            transport.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def write_now(transport: Any, data: bytes) -> None:
