@@ -89,7 +89,7 @@ class Session:
         self._dropped: deque[TaskId] = deque()
         self._woken = False
         self.records = Records(self.log)
-        self.submitter = Submitter(self._outbox, self.records, self._wake)
+        self.submitter = Submitter(self._outbox, self.records, self._wake, self.drop)
         self._questions = Questions(reactor, address, self._send)
         self.leases = Leases(reactor, self.ask)
         self._releasing: Any = None

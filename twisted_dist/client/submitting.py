@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
 from twisted_dist.client.future import BaseFuture, Record
@@ -17,6 +18,11 @@ from twisted_dist.client.records import Records
 from twisted_dist.errors import UsageProblem
 from twisted_dist.wire import schema
 
+#: calls that are sent before any more are pickled, and that are sent at a time later: about a
+#: frame of a megabyte
+FIRST_PART: Final = 1024
+LAST_PARTS: Final = 16384
+
 
 class Submitter:
     """Submits tasks of one session, from any thread.
@@ -25,9 +31,16 @@ class Submitter:
         outbox: where they go.
         records: what keeps track of them.
         wake: called when something is in the outbox.
+        drop: called with the id of a task that nobody will have a future of.
     """
 
-    def __init__(self, outbox: Outbox, records: Records, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        records: Records,
+        wake: Callable[[], None],
+        drop: Callable[[TaskId], None],
+    ) -> None:
         #: the client's, known from the scheduler's welcome on
         self.index = 0
         self._next = 0
@@ -35,6 +48,7 @@ class Submitter:
         self._outbox = outbox
         self._records = records
         self._wake = wake
+        self._drop = drop
         self._functions = FunctionTable(
             lambda digest, name, blob: outbox.put(schema.FUNCTION.pack(digest, name, blob))
         )
@@ -66,26 +80,43 @@ class Submitter:
     ) -> list[Record]:
         """Submit calls of one function.
 
+        Many are sent in parts, so that the first ones run while the last are pickled.
+
         Args:
             function: theirs.
             calls: ``(args, kwargs)`` of each.
             options: see `client.options`.
             keys: a name for each; what has a name is computed once.
             pure: name them by what they compute.
+
+        Raises:
+            UsageProblem: the arguments of one are too large, or there are not as many keys.
+                What was sent by then is released.
         """
         digest = self._functions.digest(function)
         name = function_name(function)
-        pickled = self._calls.pickle(name, calls)
-        if keys is None and pure:
-            keys = self._pure_keys(name, digest, pickled)
-        count = len(pickled.blobs)
-        if keys is not None and len(keys) != count:
-            raise UsageProblem(f"{len(keys)} keys for {count} tasks")
-        first = self.take_ids(count)
-        records = self._records.make(first, count, name, keys)
-        self._outbox.add(first, options, digest, pickled, keys)
-        self._wake()
-        return records
+        records: list[Record] = []
+        rest = iter(calls)
+        most = FIRST_PART
+        try:
+            while True:
+                pickled = self._calls.pickle(name, islice(rest, most) if keys is None else rest)
+                count = len(pickled.blobs)
+                if keys is not None and len(keys) != count:
+                    raise UsageProblem(f"{len(keys)} keys for {count} tasks")
+                names = self._pure_keys(name, digest, pickled) if pure and keys is None else keys
+                if count or not records:
+                    first = self.take_ids(count)
+                    records += self._records.make(first, count, name, names)
+                    self._outbox.add(first, options, digest, pickled, names)
+                    self._wake()
+                if keys is not None or count < most:
+                    return records
+                most = min(2 * most, LAST_PARTS)
+        except BaseException:
+            for record in records:
+                self._drop(record.id)
+            raise
 
     def _pure_keys(self, name: str, digest: Digest, pickled: Calls) -> list[str]:
         """Names by content: the function, the arguments, and the inputs by their own names."""
