@@ -25,6 +25,10 @@ from tests.support.simclock import HeapClock
 from tests.support.simreactor import SimReactor
 from twisted_dist.wire.transports import SILENCE_S
 
+#: seconds until a kernel gives up what it has sent and nobody acknowledges (Linux's tcp(7):
+#: tcp_retries2); meanwhile it does not ask whether the other end is there
+RETRANSMITTED_S = 924.6
+
 
 class SimNet:
     """The hosts, and what gets through between them.
@@ -128,11 +132,12 @@ class SimNet:
         """End a machine: nobody is told, but by keepalive."""
         self._bury(ip)
         self.crashed.add(ip)
-        late = self.clock.rightNow + SILENCE_S
+        now = self.clock.rightNow
         for host in self.hosts.values():
             for each in host.transports:
                 if each.other[0] == ip and each.keeps_alive:
-                    self.at(late, partial(each.lose, error.TimeoutError()))
+                    self.at(now + SILENCE_S, partial(each.notice, now))
+                    self.at(now + RETRANSMITTED_S, partial(each.lose, error.TimeoutError()))
 
     def _bury(self, ip):
         host = self.hosts.pop(ip)

@@ -78,6 +78,7 @@ class SimTransport:
         self.disconnecting = False
         self.connected = True
         self.keeps_alive = False
+        self._spoke_at = 0.0
         host.transports[self] = None
 
     def join(self, peer):
@@ -89,6 +90,7 @@ class SimTransport:
     def write(self, data):
         """Send."""
         if self.connected and not self.disconnecting and not self.host.dead and data:
+            self._spoke_at = self.host.net.clock.rightNow
             self.out.put(bytes(data))
 
     def writeSequence(self, parts):
@@ -123,6 +125,11 @@ class SimTransport:
         net = self.host.net
         soon = net.clock.rightNow + self.out.delay(LATENCY_S[0])
         net.at(soon, lambda: self.host.when_awake(lambda: self.lost(reason)))
+
+    def notice(self, crashed_at):
+        """Keepalive: nobody answers. Where something is under way, it does not ask."""
+        if self._spoke_at <= crashed_at:
+            self.lose(error.TimeoutError())
 
     def lost(self, reason):
         """Tell the protocol, once."""

@@ -25,9 +25,10 @@ def send_at_once(transport: Any) -> None:
 def notice_silence(transport: Any) -> None:
     """Have the kernel end the connection of a machine that is gone without a word.
 
-    It asks when nothing has come for `IDLE_S`, and gives up `SILENCE_S` after that began; what
-    was sent and not acknowledged for so long ends it as well. A stopped process is none of
-    this: its kernel answers.
+    It asks when nothing has come for `IDLE_S`, and gives up `SILENCE_S` after that began. A
+    stopped process is none of this, nor one that does not come to read: its kernel answers.
+    Therefore no TCP_USER_TIMEOUT, which ends those as well when their buffers are full; what
+    is under way to a machine that is gone is given up by the kernel's own, longer limit.
     """
     keep_alive = getattr(transport, "setTcpKeepAlive", None)
     if keep_alive is None:
@@ -39,7 +40,6 @@ def notice_silence(transport: Any) -> None:
         ("TCP_KEEPIDLE", IDLE_S),
         ("TCP_KEEPINTVL", (SILENCE_S - IDLE_S) // PROBES),
         ("TCP_KEEPCNT", PROBES),
-        ("TCP_USER_TIMEOUT", SILENCE_S * 1000),
     ):
         if hasattr(socket, option):  # Linux has all of them
             transport.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
