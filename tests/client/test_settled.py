@@ -133,6 +133,16 @@ def test_packages(main, table, monkeypatch):
     assert len(table.pickled) == 2
 
 
+def test_modules_made_by_hand(main, table):
+    """A module that cannot be imported is pickled with what is in it, each time."""
+    main.made = ModuleType("made")
+    main.made.rate = 2
+    function = eval("lambda x: x * made.rate", main.__dict__)
+    old = table.digest(function)
+    main.made.rate = 3
+    assert table.digest(function) != old
+
+
 def test_functions_are_let_go(main, table):
     """A table does not keep what is by value."""
     for n in range(5):

@@ -1,5 +1,7 @@
 """What tasks give back to clients by name, on a real network: queues, variables, datasets."""
 
+import time
+
 import pytest
 
 from twisted_dist import Client, Event, LocalCluster, Queue, Semaphore, Variable, get_client
@@ -39,6 +41,12 @@ def fan(n):
     return sum(client.gather(client.map(inc, range(n))))
 
 
+def numbers(n):
+    """Numbers, and then what cannot be pickled."""
+    yield from range(n)
+    yield (each for each in ())
+
+
 def failing():
     """A task of a task that raises."""
     return get_client().submit(inc, "x").result()
@@ -65,6 +73,18 @@ def enter(_):
         there = queue.qsize()
         queue.get()
         return there
+
+
+def test_map_that_breaks(client):
+    """`Client.map` releases the tasks that it has sent when a later argument cannot be pickled."""
+    assert client.gather(client.map(inc, range(5000))) == list(range(1, 5001))
+    with pytest.raises(TypeError, match="generator"):
+        client.map(inc, numbers(5000))
+    deadline = time.monotonic() + 20
+    while client.scheduler_info()["tasks"]:
+        assert time.monotonic() < deadline, "tasks are left that nobody has a future of"
+        time.sleep(0.05)
+    assert client.map(inc, []) == []
 
 
 def test_chain_of_waiting_tasks(client):

@@ -176,6 +176,9 @@ class Client(DataMethods):
     ) -> list[Future]:
         """One task for each element (or each row of several iterables), in order.
 
+        The first ones run while the last are pickled. Where an argument cannot be pickled, or
+        an iterable raises, all tasks are released, and some may have run by then.
+
         Args:
             func: the function.
             iterables: its arguments.

@@ -45,9 +45,11 @@ def traits(function: Callable[..., Any], names: tuple[str, ...]) -> list[object]
             continue
         if type(value) not in _FIXED:
             return None
-        if type(value) is ModuleType and hasattr(value, "__path__"):
-            # its modules that have been imported are pickled along
-            found.append(len(sys.modules))
+        if type(value) is ModuleType:
+            if sys.modules.get(value.__name__) is not value:
+                return None  # made by hand: it is pickled with all that is in it
+            if hasattr(value, "__path__"):  # of its modules, those imported are pickled along
+                found.append(len(sys.modules))
         found.append(value)
     return found
 

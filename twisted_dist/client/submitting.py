@@ -95,28 +95,45 @@ class Submitter:
         """
         digest = self._functions.digest(function)
         name = function_name(function)
+        if keys is not None:  # as many as there are calls, which is known only with the last
+            return self._submit_part(digest, name, calls, options, keys, pure)
         records: list[Record] = []
         rest = iter(calls)
         most = FIRST_PART
         try:
             while True:
-                pickled = self._calls.pickle(name, islice(rest, most) if keys is None else rest)
-                count = len(pickled.blobs)
-                if keys is not None and len(keys) != count:
-                    raise UsageProblem(f"{len(keys)} keys for {count} tasks")
-                names = self._pure_keys(name, digest, pickled) if pure and keys is None else keys
-                if count or not records:
-                    first = self.take_ids(count)
-                    records += self._records.make(first, count, name, names)
-                    self._outbox.add(first, options, digest, pickled, names)
-                    self._wake()
-                if keys is not None or count < most:
+                part = self._submit_part(digest, name, islice(rest, most), options, None, pure)
+                records += part
+                if len(part) < most:
                     return records
                 most = min(2 * most, LAST_PARTS)
-        except BaseException:
+        except BaseException:  # whatever it was, nobody has a future of these
             for record in records:
                 self._drop(record.id)
             raise
+
+    def _submit_part(
+        self,
+        digest: Digest,
+        name: str,
+        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+        options: WireOptions,
+        keys: Sequence[str] | None,
+        pure: bool,
+    ) -> list[Record]:
+        pickled = self._calls.pickle(name, calls)
+        if keys is None and pure:
+            keys = self._pure_keys(name, digest, pickled)
+        count = len(pickled.blobs)
+        if keys is not None and len(keys) != count:
+            raise UsageProblem(f"{len(keys)} keys for {count} tasks")
+        if not count:
+            return []
+        first = self.take_ids(count)
+        records = self._records.make(first, count, name, keys)
+        self._outbox.add(first, options, digest, pickled, keys)
+        self._wake()
+        return records
 
     def _pure_keys(self, name: str, digest: Digest, pickled: Calls) -> list[str]:
         """Names by content: the function, the arguments, and the inputs by their own names."""

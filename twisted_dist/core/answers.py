@@ -89,7 +89,7 @@ class Answers:
                 sums[1] += duration
                 sums[2] += nbytes
             unassign(state, task)
-            if attempt == 1:
+            if attempt == 1:  # nothing of it was pushed to anybody
                 task.nbytes = nbytes
             else:
                 note_size(task, nbytes)
@@ -230,8 +230,7 @@ class Answers:
         for task_id, attempt in zip(fact.ids, fact.attempts):
             task = self._current_one(worker, task_id, attempt)
             if task is None:
-                note_waits(worker, task_id, attempt, fact.waiting)
-                self._state.unbalanced = True
+                note_waits(self._state, worker, task_id, attempt, fact.waiting)
                 continue
             if (task in worker.seceded) is fact.waiting:
                 continue

@@ -26,8 +26,6 @@ def assign_queued(state: SchedulerState) -> None:
             if worker in state.roomy:
                 _feed_own(state, worker, ahead=True)
     ready = state.ready
-    if ready.peek() is None:
-        return
     while state.idle and ready.peek() is not None:
         _deal(state, state.idle, ahead=False)
     while state.roomy and ready.peek() is not None:

@@ -41,12 +41,10 @@ class Outbox:
     def take(self) -> list[Instruction]:
         """Everything collected since the last call, drops first."""
         out: list[Instruction] = []
-        if self._drop:
-            out += self._drop.values()
-            self._drop.clear()
-        if self._release:
-            out += self._release.values()
-            self._release.clear()
+        for each in (self._drop, self._release):
+            if each:
+                out += each.values()
+                each.clear()
         if self.dispatch.given:
             out += self.dispatch.take()
         if self._copies:
@@ -55,12 +53,10 @@ class Outbox:
         if self._replies:  # before what is reported of the futures that one hands out
             out += self._replies
             self._replies.clear()
-        if self._finished:
-            out += self._finished.values()
-            self._finished.clear()
-        if self._erred:
-            out += self._erred.values()
-            self._erred.clear()
+        for reports in (self._finished, self._erred):
+            if reports:
+                out += reports.values()
+                reports.clear()
         if self._other:
             out += self._other
             self._other.clear()

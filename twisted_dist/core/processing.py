@@ -81,9 +81,12 @@ def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         _take_resources(worker, dropped.resources, -1)
 
 
-def note_waits(worker: SchedulerWorker, task_id: TaskId, attempt: int, waits: bool) -> None:
+def note_waits(
+    state: SchedulerState, worker: SchedulerWorker, task_id: TaskId, attempt: int, waits: bool
+) -> None:
     """A dropped attempt waits for other tasks, or no longer: its thread is free, or not."""
     dropped = worker.dropped.get(task_id)
     if dropped is not None and dropped.attempt == attempt and dropped.waits is not waits:
         worker.dropped[task_id] = dropped._replace(waits=waits)
-        worker.busy += 1 - 2 * waits
+        worker.busy += -1 if waits else 1
+        state.unbalanced = True

@@ -19,12 +19,8 @@ def _column(kinds: AbstractSet[object]) -> Callable[[Any], bool]:
     return lambda value: type(value) is list and set(map(type, value)) <= kinds
 
 
-def _is_ints(value: Any) -> bool:
-    return type(value) is list and set(map(type, value)) <= _INT
-
-
-def _is_blobs(value: Any) -> bool:
-    return type(value) is list and set(map(type, value)) <= _BYTES
+_is_ints: Final = _column(_INT)
+_is_blobs: Final = _column(_BYTES)
 
 
 def _rows(value: Any) -> bool:
@@ -125,9 +121,9 @@ KINDS: Final[dict[str, Callable[[Any], Any]]] = {
     "bool": bool,
     "number": lambda value: type(value) in _NUMBERS,
     "any": lambda value: True,
-    "ints": _column(_INT),
+    "ints": _is_ints,
     "strs": _column(_STR),
-    "blobs": _column(_BYTES),
+    "blobs": _is_blobs,
     "blobs?": _column(_MAYBE_BYTES),
     "rows": _rows,
     "runs": _runs,

@@ -78,21 +78,26 @@ def make_reactor() -> Any:
             ready = self._poller.poll(-1 if timeout is None else timeout, len(known))
             self._crowded = len(ready) > 1
             for descriptor, event in ready:
-                selectable = known.get(descriptor)
-                if selectable is None:
-                    continue
                 try:
-                    if event != select.EPOLLIN:
-                        self._doReadOrWrite(selectable, descriptor, event)
-                        continue
-                    why = selectable.doRead()
-                except BaseException as problem:  # as Twisted: no handler ends the reactor
-                    self.log.failure("a descriptor's handler failed")
-                    why = problem
-                if why:
-                    self._disconnectSelectable(selectable, why, True)
+                    self._handle(known.get(descriptor), descriptor, event)
+                except BaseException:  # as Twisted: nobody's failure ends the reactor
+                    self.log.failure("a connection's end failed")
             if self._crowded:
                 self._end_turn()
+
+        def _handle(self, selectable: Any, descriptor: int, event: int) -> None:
+            if selectable is None:
+                return
+            try:
+                if event != select.EPOLLIN:
+                    self._doReadOrWrite(selectable, descriptor, event)
+                    return
+                why = selectable.doRead()
+            except BaseException as problem:
+                self.log.failure("a descriptor's handler failed")
+                why = problem
+            if why:
+                self._disconnectSelectable(selectable, why, True)
 
         def _end_turn(self) -> None:
             self._crowded = False
@@ -100,7 +105,7 @@ def make_reactor() -> Any:
             for function in waiting:
                 try:
                     function()
-                except Exception:
+                except BaseException:  # as above; the others are called all the same
                     self.log.failure("what waited for the end of a turn failed")
 
         doIteration = doPoll

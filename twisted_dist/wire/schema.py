@@ -19,9 +19,11 @@ from twisted_dist.errors import ProtocolError
 from twisted_dist.wire.frames import MAX_FRAME_BYTES, TARGET_BYTES
 from twisted_dist.wire.kinds import ELEMENTS, KINDS, SCALARS, TYPES
 
-#: one for all: to make one takes longer than to pack. It holds the interpreter's lock all the
-#: while, as there is no Python code in what it packs
-_PACK: Final = msgpack.Packer(use_bin_type=True).pack
+#: one packer for all: to make one takes longer than to pack. msgpack's, in C, holds the
+#: interpreter's lock all the while, as there is no Python code in what it packs; where only
+#: the one in Python could be installed, threads would mix their messages
+_IS_IN_C: Final = msgpack.Packer.__module__ != "msgpack.fallback"
+_PACK: Final = msgpack.Packer(use_bin_type=True).pack if _IS_IN_C else msgpack.packb
 
 BY_NUMBER: Final[dict[int, Message]] = {}
 

@@ -55,8 +55,6 @@ def needs_thread(task: SchedulerTask) -> bool:
     That is so while its time runs from when it is given, and when workers died twice under
     it: running by itself shows whether it is to blame, and spares those beside it.
     """
-    if task.rare is None:
-        return bool(task.group.options.timeout_s)
     failures = task.failures
     return bool(task.group.options.timeout_s) or (
         failures is not None and failures[LOST_BUDGET] >= SUSPECT_AFTER
