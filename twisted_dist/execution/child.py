@@ -148,6 +148,9 @@ class Child:
                     self._read(leads=False)
             self._reading.release()
             self._pool.look()
+            # the slot may just have been given a task, so that nobody reads: look once more
+            self._alarm_set = True
+            self._alarm.set()
 
     def _read(self, leads: bool) -> None:
         message = self._channel.receive()
