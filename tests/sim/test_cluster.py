@@ -152,7 +152,7 @@ def test_a_release_never_overtakes_what_needs_it():
     cluster.wait(x.result())
     y = client.submit(double, x)
     del x
-    client.session.tell_releases()  # its timer may come before the submission is written
+    client.session.sender.tell_releases()  # its timer may come before the submission is written
     assert cluster.wait(y.result()) == 16
     cluster.wait(client.close())
     cluster.stop()
@@ -166,7 +166,7 @@ def test_futures_that_only_a_generator_holds():
 
     def xs():
         for n in range(10):
-            client.session.tell_releases()
+            client.session.sender.tell_releases()
             yield client.submit(double, n)
 
     ys = client.map(double, xs())

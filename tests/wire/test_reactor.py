@@ -33,7 +33,7 @@ class Reader:
     def connectionLost(self, reason):
         """It was disconnected."""
         self.lost = reason
-        self._here.close()
+        self.close()
 
     def logPrefix(self):
         """For Twisted."""

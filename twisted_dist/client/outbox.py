@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from twisted_dist.aliases import Digest, TaskId
 from twisted_dist.client.options import WireOptions
@@ -174,6 +174,17 @@ class Outbox:
                 last = Batch(first, options, shared)
                 self._entries.append(last)
             last.add(digest, pickled, keys)
+
+    def alone(self, most_bytes: int) -> list[Any] | None:
+        """The list of what is there, if that is one payload of *most_bytes* at most.
+
+        For one who sends it, and then removes it there; it may grow in the meantime.
+        """
+        with self._lock:
+            entries = self._entries
+            if len(entries) != 1 or not isinstance(entries[0], bytes):
+                return None
+            return entries if len(entries[0]) <= most_bytes else None
 
     def clear(self) -> None:
         """Forget everything."""

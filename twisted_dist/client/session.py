@@ -1,15 +1,12 @@
 """A client's session with the scheduler: records, submission, results.
 
 One implementation below `Client` and `AsyncClient`. User threads pickle and append to the
-outbox; the reactor's thread writes, and marks records done. The outbox wakes the reactor
-once for whatever has gathered.
+outbox, which `Sender` sends; the reactor's thread marks records done.
 """
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -28,9 +25,10 @@ from twisted_dist.client.outbox import Ids, Outbox
 from twisted_dist.client.pickling import Calls
 from twisted_dist.client.questions import ANSWER_S, Questions
 from twisted_dist.client.records import Records
+from twisted_dist.client.sender import Sender
 from twisted_dist.client.submitting import Submitter
 from twisted_dist.core import task as kinds
-from twisted_dist.errors import ConnectError, ConnectionClosedError, InsecureWarning, RefusedError
+from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import dump_value, value_nbytes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.entering import enter
@@ -38,10 +36,6 @@ from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
 
-#: seconds that released ids may gather before they are told, and how many: a message for
-#: each would be a third of a small task's cost
-RELEASE_DELAY_S: Final = 0.05
-RELEASE_AT_ONCE: Final = 10_000
 RETRY_S: Final = 0.1
 #: seconds that an answer may take at least, however little of the timeout is left
 LEAST_ANSWER_S: Final = 0.05
@@ -84,15 +78,12 @@ class Session:
         self.closed = False
         self._ticket = ticket
         self._stream: StreamProtocol | None = None
-        self._lock = threading.Lock()
-        self._outbox = Outbox()
-        self._dropped: deque[TaskId] = deque()
-        self._woken = False
         self.records = Records(self.log)
-        self.submitter = Submitter(self._outbox, self.records, self._wake, self.drop)
-        self._questions = Questions(reactor, address, self._send)
+        outbox = Outbox()
+        self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
+        self.submitter = Submitter(outbox, self.records, self.sender.wake, self.sender.drop)
+        self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
-        self._releasing: Any = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
         self._ended: list[defer.Deferred[None]] = []
         self.data = DataPool(reactor, name, membership)
@@ -143,13 +134,10 @@ class Session:
             return
         self.closed = True
         self.leases.lose()
-        if self._releasing is not None:
-            self._releasing.cancel()
-            self._releasing = None
         self.data.close()
         self.fetcher.close()
+        self.sender.close()
         if self._stream is not None and self._stream.transport is not None:
-            self._drain()  # what was asked in this turn of the reactor counts as well
             ended: defer.Deferred[None] = defer.Deferred()
             self._ended.append(ended)
             self._stream.end("this client was closed")
@@ -163,6 +151,7 @@ class Session:
 
     def _lost(self, reason: str) -> None:
         self._stream = None
+        self.sender.lose()
         self.leases.lose()
         if not self._welcome.called:
             self._welcome.errback(ConnectError(f"{self.address} went away: {reason}"))
@@ -175,70 +164,24 @@ class Session:
         self._questions.fail_all(text)
         self.records.lose_pending(text)
 
-    # -- sending
+    # -- asking, without an answer
 
-    def _send(self, payload: bytes) -> None:
-        self._outbox.put(payload)
-        self._wake()
-
-    def _wake(self) -> None:
-        """See that the reactor sends what is in the outbox; for after it was put there."""
-        if self.closed:
-            raise ConnectionClosedError("this client was closed")
-        with self._lock:
-            if self._woken:
-                return
-            self._woken = True
-        self.reactor.callFromThread(self._drain)
-
-    def _drain(self, at_least: int = RELEASE_AT_ONCE) -> None:
-        """Send the outbox, and releases if *at_least* so many have gathered."""
-        with self._lock:
-            self._woken = False
-        stream, outbox = self._stream, self._outbox
-        if stream is None:
-            outbox.clear()
-            self._fail_all(f"the connection to the scheduler at {self.address} was lost")
-            return
-        # counted first: whatever needs these was put into the outbox before they were dropped
-        dropped = len(self._dropped)
-        for payload in outbox.take():
-            stream.send(payload)
-        if dropped >= at_least:
-            self._send_dropped(dropped)
-        stream.flush()
+    def _unsent(self) -> None:
+        self._fail_all(f"the connection to the scheduler at {self.address} was lost")
 
     def drop(self, task_id: TaskId) -> None:
         """A future was garbage collected; told to the scheduler a little later."""
-        self._dropped.append(task_id)
-
-    def _send_dropped(self, count: int) -> None:
-        ids = []
-        for _ in range(count):
-            task_id = self._dropped.popleft()
-            if self.records.forget(task_id):
-                ids.append(task_id)
-        if ids and self._stream is not None:
-            self._stream.send_all(schema.RELEASE.encode(Ids(ids)))
-
-    def _release_tick(self) -> None:
-        self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
-        self.tell_releases()
-
-    def tell_releases(self) -> None:
-        """Tell the scheduler what was released by now; in the reactor's thread."""
-        if self._dropped and self._stream is not None:
-            self._drain(at_least=1)
+        self.sender.drop(task_id)
 
     def cancel(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks do not run."""
         for payload in schema.CANCEL.encode(Ids(list(ids))):
-            self._send(payload)
+            self.sender.send(payload)
 
     def let_run(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks run to their end, whoever holds futures of them."""
         for payload in schema.RUNAWAYS.encode(Ids(list(ids))):
-            self._send(payload)
+            self.sender.send(payload)
 
     # -- data
 
@@ -265,7 +208,7 @@ class Session:
                 connection = await self.data.connection(address)
                 holder = await connection.put(ids, blobs)
                 sizes = [value_nbytes(blob) for blob in blobs]
-                self._send(schema.SCATTERED.pack(ids, sizes, holder))
+                self.sender.send(schema.SCATTERED.pack(ids, sizes, holder))
         except BaseException:
             for record in records:
                 self.drop(record.id)
@@ -292,7 +235,8 @@ class Session:
             self.membership.learn(fields["keys"])
         else:
             self.submitter.index = fields["index"]
-            self._releasing = self.reactor.callLater(RELEASE_DELAY_S, self._release_tick)
+            assert self._stream is not None  # which this came by
+            self.sender.begin(self._stream)
             self._welcome.callback(None)
 
     # -- asking

@@ -18,6 +18,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, Final
 
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -95,6 +96,10 @@ class TLSProtocol(Protocol):
         inner: whose bytes are to be protected.
         answers: whether this end accepted the connection.
         secured: called when the handshake is done and the peer's key proven.
+
+    Attributes:
+        lock: held for whatever is done with OpenSSL's object, which is of one thread at a
+            time, and until what comes of it is written.
     """
 
     transport: Any
@@ -110,6 +115,7 @@ class TLSProtocol(Protocol):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=answers)
+        self.lock = RLock()
         self._inner = inner
         self._secured = secured
         self._is_secure = False
@@ -136,15 +142,17 @@ class TLSProtocol(Protocol):
             self._shake_hands()
             if not self._is_secure:
                 return
-        tls, incoming, inner = self._tls, self._incoming, self._inner
+        lock, tls, incoming, inner = self.lock, self._tls, self._incoming, self._inner
         try:
             while not self.disconnecting:
-                plain = tls.read(_READ_BYTES)
+                with lock:
+                    plain = tls.read(_READ_BYTES)
+                    more = incoming.pending or tls.pending()
                 if not plain:  # the other end's farewell
                     self.loseConnection()
                     return
                 inner.dataReceived(plain)
-                if not (incoming.pending or tls.pending()):
+                if not more:
                     break  # as a rule: an exception to learn that costs as much as the rest
         except ssl.SSLWantReadError:
             pass
@@ -155,7 +163,8 @@ class TLSProtocol(Protocol):
 
     def _shake_hands(self) -> None:
         try:
-            self._tls.do_handshake()
+            with self.lock:
+                self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
             return
@@ -174,8 +183,9 @@ class TLSProtocol(Protocol):
                 self.loseConnection()
 
     def _flush(self) -> None:
-        if self._outgoing.pending:
-            write_now(self.transport, self._outgoing.read())
+        with self.lock:
+            if self._outgoing.pending:
+                write_now(self.transport, self._outgoing.read())
 
     def _fail(self, problem: ssl.SSLError) -> None:
         self._problem = self._problem or problem.with_traceback(None)  # which would hold all this
@@ -203,11 +213,29 @@ class TLSProtocol(Protocol):
             self._early.append(data)
             return
         try:
-            self._tls.write(data)
+            with self.lock:
+                self._tls.write(data)
+                write_now(self.transport, self._outgoing.read())
         except ssl.SSLError as problem:
             self._fail(problem)
-            return
-        write_now(self.transport, self._outgoing.read())
+
+    def encrypt(self, data: bytes, records: list[bytes]) -> bool:
+        """Encrypt for a thread that sends by itself (`wire.direct`), and holds `lock`.
+
+        Returns:
+            False where that cannot be, and nothing was done; the reactor's thread learns why.
+        """
+        if not self._is_secure or self.disconnecting or self._outgoing.pending:
+            return False
+        try:
+            self._tls.write(data)
+            records.extend(iter(self._outgoing.read, b""))
+        except ssl.SSLError:
+            return False
+        except BaseException:  # of a signal's handler: once more, for it may have come before
+            records.extend(iter(self._outgoing.read, b""))
+            raise
+        return True
 
     def writeSequence(self, parts: Iterable[bytes]) -> None:
         """Write several."""
@@ -224,12 +252,13 @@ class TLSProtocol(Protocol):
             self.transport.loseConnection()
 
     def _say_farewell(self) -> None:
-        try:
-            self._tls.unwrap()
-        except ssl.SSLError:
-            pass  # it would wait for the other side's
-        self._flush()
-        self.transport.loseConnection()
+        with self.lock:
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass  # it would wait for the other side's
+            self._flush()
+            self.transport.loseConnection()
 
     def abortConnection(self) -> None:
         """Close at once."""
