@@ -22,7 +22,7 @@ _PLACES = {
     "Future": "client.future",
     "Lock": "client.coordination",
     "LocalCluster": "launchers.local",
-    "Nanny": "services.worker",
+    "Nanny": "services.nanny",
     "Queue": "client.coordination",
     "ReactorThread": "client.blocking",
     "Scheduler": "services.scheduler",

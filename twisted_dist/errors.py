@@ -18,6 +18,7 @@ The tree::
     │   └── DataLostError       scattered data whose last holder died
     └── RemoteError             an exception that could not be pickled, as text
 
+``TaskStopped`` is raised inside a task that is to end; it is no ``Exception``.
 ``InsecureWarning`` is a warning: a client was told to do without TLS and credentials.
 ``CancelledError`` is ``concurrent.futures.CancelledError``, so that code written for the
 standard library keeps working; ``TimeoutError`` is the built-in one for the same reason.
@@ -43,10 +44,18 @@ __all__ = [
     "RemoteTraceback",
     "TaskError",
     "TaskKilledError",
+    "TaskStopped",
     "TwistedDistError",
     "UsageProblem",
     "WorkerLostError",
 ]
+
+
+class TaskStopped(BaseException):
+    """Raised in a task that was cancelled, or took longer than its ``timeout=``.
+
+    Not an `Exception`: it is not to be handled, but to be cleaned up after.
+    """
 
 
 class TwistedDistError(Exception):

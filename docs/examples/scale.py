@@ -50,15 +50,15 @@ def submissions(kind: str, n: int):
         )
 
 
-def answer(message: SendTasks) -> s.TasksFinished:
+def answer(message: SendTasks, duration_us: int) -> s.TasksFinished:
     """What a worker says that has run all it was given."""
     ids = [each for run in message.runs for each in run.ids]
     attempts = [each for run in message.runs for each in run.attempts]
     n = len(ids)
-    return s.TasksFinished(message.worker, ids, attempts, [8] * n, [100_000] * n, [None] * n)
+    return s.TasksFinished(message.worker, ids, attempts, [8] * n, [duration_us] * n, [None] * n)
 
 
-def measure(kind: str, n: int, workers: int, together: int) -> str:
+def measure(kind: str, n: int, workers: int, together: int, task_ms: float) -> str:
     """Run it; a line of the table."""
     core = SchedulerCore(lease_s=1e9)
     for number in range(1, workers + 1):
@@ -91,7 +91,7 @@ def measure(kind: str, n: int, workers: int, together: int) -> str:
         tell([fact])
     queued = process.memory_info().rss - before
     while given:
-        answers = [answer(each) for each in given]
+        answers = [answer(each, int(task_ms * 1000)) for each in given]
         given.clear()
         tell(answers)
     held = process.memory_info().rss - before
@@ -108,16 +108,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--together", type=int, default=16, help="messages in a turn")
+    parser.add_argument("--task-ms", type=float, default=100.0, help="how long each task takes")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "N"), help="measure this one, here")
     given = parser.parse_args()
     if given.one:
-        print(measure(given.one[0], int(given.one[1]), given.workers, given.together))
+        print(
+            measure(given.one[0], int(given.one[1]), given.workers, given.together, given.task_ms)
+        )
         return
     print("kind        tasks   workers  together  µs/task bytes queued   bytes held")
     for kind in ("map", "pairs"):
         for n in (10_000, 100_000, 1_000_000):
             command = [sys.executable, __file__, "--workers", str(given.workers)]
-            command += ["--together", str(given.together)]
+            command += ["--together", str(given.together), "--task-ms", str(given.task_ms)]
             subprocess.run([*command, "--one", kind, str(n)], check=True)
 
 

@@ -7,6 +7,7 @@ from tests.support.stimuli import DIGEST, submitted
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.answers import STOP_GRACE_S
 from twisted_dist.core.explain import explain, find
 from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerFunction
@@ -107,14 +108,79 @@ def test_time_limit(desk):
     desk.tell(submitted(A, FIRST, 2, timeout_s=1.0))
     state = desk.core.state
     assert [t.state for t in state.tasks.values()] == ["processing", "queued"]
+    desk.now += 1.5
+    assert stops(desk.keep(desk.core.expire(desk.now))) == [(1, FIRST, 1)]
+    assert state.tasks[FIRST].state == "processing"
+    out = desk.tell(s.TasksStopped(1, [FIRST], [1], ["it was at\n  File x"]))
+    assert given(out) == [(1, FIRST + 1)]
+    kind, _, text = state.tasks[FIRST].erred_by
+    assert kind == "timed-out"
+    assert "attempt 1, on worker w (h:1): not done within timeout=1 s; it was at\n  File x" in text
+
+
+def stops(out):
+    """``[(worker, task, attempt), …]`` that are to be stopped."""
+    return [
+        (each.worker, *which)
+        for each in out
+        if isinstance(each, i.StopTasks)
+        for which in zip(each.ids, each.attempts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "where"),
+    [
+        (lambda n: s.TasksErred(1, [n], [1], [b""], ["its own error"]), "its own error"),
+        (lambda n: s.TasksKilled(1, [n], [1], ["by SIGKILL"]), "by SIGKILL"),
+        (lambda n: s.TasksReturned(1, [n], [1]), "it had not begun there"),
+    ],
+)
+def test_time_limit_whatever_comes_of_it(desk, answer, where):
+    """`Answers` call it a time limit, whatever the worker calls the end of what was to stop."""
+    desk.tell(submitted(A, FIRST, 1, timeout_s=1.0))
     desk.wait(1.5)
-    assert state.tasks[FIRST].erred_by[0] == "timed-out"
-    assert (
-        "attempt 1, on worker w (h:1): not done within timeout=1 s"
-        in (state.tasks[FIRST].erred_by[2])
-    )
-    assert state.tasks[FIRST + 1].state == "queued"
+    desk.tell(answer(FIRST))
+    kind, _, text = desk.core.state.tasks[FIRST].erred_by
+    assert (kind, where in text) == ("timed-out", True)
+
+
+def test_result_after_the_time_limit(desk):
+    """`Answers` take a result that comes before the task was stopped."""
+    desk.tell(submitted(A, FIRST, 1, timeout_s=1.0))
+    desk.wait(1.5)
+    finish(desk, 1, FIRST)
+    assert desk.core.state.tasks[FIRST].state == "memory"
+
+
+def test_nobody_says_where_it_was(desk):
+    """`Answers` wait for a while only; the thread is free when the worker says so."""
+    desk.tell(submitted(A, FIRST, 2, timeout_s=1.0))
+    desk.wait(1.5)
+    desk.wait(STOP_GRACE_S)
+    kind, _, text = desk.core.state.tasks[FIRST].erred_by
+    assert (kind, "does not say where" in text) == ("timed-out", True)
+    assert desk.core.state.tasks[FIRST + 1].state == "queued"
     assert given(finish(desk, 1, FIRST)) == [(1, FIRST + 1)]
+
+
+def test_cancelled_code_is_stopped(desk):
+    """`cancel` has the code of a task end, and not only its result forgotten."""
+    desk.tell(submitted(A, FIRST, 2))
+    out = desk.tell(s.CancelRequested(A, [FIRST, FIRST + 1]))
+    assert stops(out) == [(1, FIRST, 1), (1, FIRST + 1, 1)]
+    assert not desk.tell(s.TasksStopped(1, [FIRST], [1], ["where"]))
+    assert not desk.tell(s.TasksReturned(1, [FIRST + 1], [1]))
+    out = desk.tell(submitted(A, FIRST + 2, 1))
+    assert given(out) == [(1, FIRST + 2)]
+
+
+def test_stopped_unasked(desk):
+    """`Answers` count a task that a worker stopped by itself as one that killed its process."""
+    desk.tell(submitted(A, FIRST, 1))
+    for attempt in (1, 2, 3):
+        desk.tell(s.TasksStopped(1, [FIRST], [attempt], ["why not"]))
+    assert desk.core.state.tasks[FIRST].erred_by[0] == "killed"
 
 
 def test_work_is_taken_back(desk):

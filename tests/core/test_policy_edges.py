@@ -7,6 +7,7 @@ from tests.core.test_policies import FIRST, finish, given, kinds
 from tests.support.stimuli import DIGEST, submitted
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.answers import STOP_GRACE_S
 from twisted_dist.core.task import MOST_SURPRISE, SchedulerFunction
 
 HALF = (("GPU", 5_000),)
@@ -175,11 +176,13 @@ def test_time_limit_with_retries(desk):
     desk.tell(s.WorkerJoined(2, "h:2", "two", 1))
     task = desk.core.state.tasks[FIRST]
     desk.wait(1.5)
+    desk.wait(STOP_GRACE_S - 0.5)  # the worker does not stop it
     assert (task.state, task.attempt, task.processing_on.id) == ("processing", 2, 2)
     out = finish(desk, 1, FIRST)  # of the first attempt
     assert not [each for each in out if isinstance(each, i.ReportFinished)]
     assert [each.ids for each in out if isinstance(each, i.ReleaseData)] == [[FIRST]]
     desk.wait(1.5)
+    desk.tell(s.TasksStopped(2, [FIRST], [2], ["there"]))
     assert task.erred_by[0] == "timed-out"
     assert "attempt 2, on worker two (h:2)" in task.erred_by[2]
 

@@ -209,6 +209,12 @@ class Network(RuleBasedStateMachine):
         self.tell(s.TasksKilled(worker, ids, attempts, ["t"] * len(ids)))
 
     @busy
+    @rule(data=st.data())
+    def stopped(self, data):
+        worker, ids, attempts = self.answer(data)
+        self.tell(s.TasksStopped(worker, ids, attempts, ["t"] * len(ids)))
+
+    @busy
     @rule(data=st.data(), waiting=st.booleans())
     def secede(self, data, waiting):
         """A running task waits for others, or no longer."""

@@ -77,6 +77,20 @@ def test_death_of_the_executor():
     assert list(core.tasks) == [3]
 
 
+def test_tasks_that_are_to_stop():
+    """What runs is stopped, what waits for inputs is returned, another attempt is left alone."""
+    core = WorkerCore()
+    core.handle(given_tasks((1, 1, []), (2, 1, [9]), (3, 2, []), sources=[("h:1", [9])]))
+    assert core.handle(m.StopRequested([1, 2, 3, 4], [1, 1, 1, 1])) == [
+        m.StopExecution([1], [1]),
+        m.ReportReturned([2], [1]),
+    ]
+    assert core.handle(m.ExecutionStopped([1, 2], [1, 1], ["here", "there"])) == [
+        m.ReportStopped([1], [1], ["here"])
+    ]
+    assert list(core.tasks) == [3]
+
+
 class Worker(RuleBasedStateMachine):
     """Random orders of what a scheduler, an executor and peers may say."""
 
@@ -104,7 +118,7 @@ class Worker(RuleBasedStateMachine):
                 self.stored |= set(each.ids)
             elif isinstance(each, m.Discard):
                 self.stored -= set(each.ids)
-            elif isinstance(each, m.DropExecution):
+            elif isinstance(each, m.DropExecution | m.StopExecution):
                 pass
             elif not isinstance(each, m.ReportCopies):
                 for key in zip(each.ids, each.attempts):
@@ -133,14 +147,16 @@ class Worker(RuleBasedStateMachine):
         self.tell(m.FetchFinished(address, sorted(here), [1] * len(here), absent))
 
     @precondition(lambda self: self.executing)
-    @rule(data=st.data(), how=st.sampled_from(["finished", "erred", "returned"]))
+    @rule(data=st.data(), how=st.sampled_from(["finished", "erred", "stopped", "returned"]))
     def executed(self, data, how):
-        """The executor has done with a task, in one of three ways."""
+        """The executor has done with a task, in one of four ways."""
         key = data.draw(st.sampled_from(sorted(self.executing)))
         if how == "finished":
             self.tell(finished(key))
         elif how == "erred":
             self.tell(m.ExecutionErred([key[0]], [key[1]], [b""], ["text"]))
+        elif how == "stopped":
+            self.tell(m.ExecutionStopped([key[0]], [key[1]], ["text"]))
         else:
             self.tell(m.ExecutionReturned([key[0]]))
         assert key not in self.executing
@@ -156,6 +172,11 @@ class Worker(RuleBasedStateMachine):
         """The executor's process dies."""
         self.tell(m.ExecutorDied(sorted(running), "signal 9"))
         assert not self.executing
+
+    @rule(which=st.sets(st.tuples(st.integers(1, 24), st.integers(1, 9)), min_size=1))
+    def asked_to_stop(self, which):
+        """The scheduler wants attempts to end."""
+        self.tell(m.StopRequested(*zip(*sorted(which))))
 
     @rule(ids=st.sets(st.integers(1, 24)))
     def dropped(self, ids):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import select
 import socket
@@ -13,6 +12,7 @@ import pytest
 
 from twisted_dist.execution import child
 from twisted_dist.execution.channel import Channel
+from twisted_dist.execution.status import StatusPage
 
 
 class BusyPool:
@@ -49,7 +49,7 @@ def nanny(monkeypatch):
 
     monkeypatch.setattr(os, "_exit", end)
     here, there = socket.socketpair()
-    status = mmap.mmap(-1, child.status_bytes(4))
+    status = StatusPage(-1, child.most_slots(4))
     watched = child.Child(there, status, 4)
     watched._pool = BusyPool()
     watched._alarm.set()

@@ -12,6 +12,7 @@ import pytest
 
 from twisted_dist.execution import child
 from twisted_dist.execution.channel import Channel
+from twisted_dist.execution.status import StatusPage
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ class Child:
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         with theirs, tempfile.TemporaryFile() as page:
-            page.truncate(child.status_bytes(nthreads))
+            page.truncate(StatusPage.size(child.most_slots(nthreads)))
             fds = (theirs.fileno(), page.fileno())
             argv = [sys.executable, "-m", "twisted_dist.execution", *map(str, fds)]
             argv += [str(nthreads), str(os.getpid())]

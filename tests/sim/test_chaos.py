@@ -12,6 +12,7 @@ import pytest
 from tests.sim import chaos, mutations
 from tests.support import simchaos
 from tests.support.simcopies import COPIES, NESTING, RESTARTS
+from tests.support.simrecipes import LIMITS
 from tests.support.simsharing import LOCKS, QUEUES
 
 #: the quick run; the long one is ``python -m tests.sim.chaos --seeds 0:10000 --jobs 2``
@@ -45,6 +46,7 @@ SIGNS = {
 
 #: what clients must do, beside what they do in every run, for a mutation to show
 NEEDS = {
+    mutations.old_attempts_count: LIMITS,
     mutations.tokens_come_again: LOCKS,
     mutations.locks_of_the_dead_stay_held: LOCKS,
     mutations.handed_out_is_gone: QUEUES,

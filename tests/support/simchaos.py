@@ -12,7 +12,7 @@ from tests.support.simcopies import COPIES, NESTING, RESTARTS
 from tests.support.simfaults import Faults
 from tests.support.simjanitor import Janitor
 from tests.support.simload import NAMES, OUT_OF_REACH, RESOURCES, Load
-from tests.support.simrecipes import RECIPES
+from tests.support.simrecipes import LIMITS, RECIPES
 from tests.support.simsharing import SHARING
 from twisted_dist.core.answers import ALLOWED_FAILURES
 from twisted_dist.errors import ConnectError, TaskKilledError, WorkerLostError
@@ -30,7 +30,13 @@ PAUSES = (0.0, 0.01, 0.1, 0.3)
 #: each client's tasks are about so many numbers of its own
 NUMBERS = 100_000
 #: what some runs have beside `RECIPES`, and how many of them
-MORE = ((NESTING, 0.3), (COPIES, 0.3), (RESTARTS, 0.2), *((each, 0.25) for each in SHARING))
+MORE = (
+    (NESTING, 0.3),
+    (COPIES, 0.3),
+    (RESTARTS, 0.2),
+    (LIMITS, 0.15),
+    *((each, 0.25) for each in SHARING),
+)
 #: by which factor that comes more often there than it says
 EMPHASIS = 2
 #: of clients that close while others go on

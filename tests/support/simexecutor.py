@@ -9,13 +9,16 @@ from tests.support.simnesting import TaskClients
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution.payloads import dump_exception, dump_value, value_nbytes
 from twisted_dist.execution.runner import TaskRunner, TaskSpec
-from twisted_dist.services.child_executor import FIRST_RESTART_S
+from twisted_dist.services.child_executor import FIRST_RESTART_S, TASK_PATIENCE_S
 from twisted_dist.services.executor import no_pass
 
 #: seconds that a message between a nanny and its child takes
 PIPE_S = 0.0001
 #: the shortest that a task takes, seconds
 LEAST_TASK_S = 0.001
+#: shares of the tasks that do not end when they are told to: but with their process, or not
+#: at all, as a worker's without a nanny
+STUBBORN, DEAF = 0.3, 0.3
 #: seconds until a child that is started runs tasks
 BIRTH_S = 0.2
 
@@ -33,6 +36,7 @@ class SimExecutor:
     def __init__(self, reactor, nthreads, random, world):
         self.tell = lambda fact: None
         self.get_pass = no_pass
+        self.rss = 0
         self.reactor = reactor
         self.nthreads = nthreads
         self.random = random
@@ -72,6 +76,14 @@ class SimExecutor:
             self.tell(m.ExecutionReturned(dropped))
         if self._child is not None:
             self._send(self._child.drop, ids)
+
+    def stop_tasks(self, ids, attempts):
+        """End tasks, politely or by force."""
+        which = set(zip(ids, attempts))
+        held = [each.task_id for each in self._held if (each.task_id, each.attempt) in which]
+        self.drop(held)
+        if self._child is not None:
+            self._send(self._child.stop_tasks, which)
 
     def restart(self):
         """End the child, and start another; a Deferred of when that is there."""
@@ -148,6 +160,7 @@ class _Child:
         self._waiting = []
         self._running = {}
         self._seceded = {}
+        self._forces = []
         self.clients = TaskClients(nanny)
 
     def run(self, specs):
@@ -163,10 +176,38 @@ class _Child:
             self._waiting = [each for each in self._waiting if each.task_id not in ids]
             self._nanny.hear(m.ExecutionReturned(dropped))
 
+    def stop_tasks(self, which):
+        """Tasks are to end: at once, or, where that is no use, with this process."""
+        if not self._alive:
+            return
+        self.drop([each.task_id for each in self._waiting if (each.task_id, each.attempt) in which])
+        for spec in [each for each in self._running if (each.task_id, each.attempt) in which]:
+            call = self._running[spec]
+            if call is None:  # it waits for a pass, and is left to it
+                continue
+            chance = self._nanny.random.random()
+            if chance < STUBBORN:
+                force = self._nanny.reactor.callLater(TASK_PATIENCE_S, self._stop_by_force, spec)
+                self._forces.append(force)
+            elif chance > STUBBORN + DEAF:
+                call.cancel()
+                del self._running[spec]
+                self._tell_stopped(spec)
+        self._next()
+
+    def _stop_by_force(self, spec):
+        if spec in self._running:
+            self._tell_stopped(spec)
+            self.end()
+            self._nanny.bury(self, [])
+
+    def _tell_stopped(self, spec):
+        self._nanny.hear(m.ExecutionStopped([spec.task_id], [spec.attempt], ["in there"]))
+
     def end(self):
         """Do nothing any more."""
         self._alive = False
-        for call in self._running.values():
+        for call in (*self._running.values(), *self._forces):
             if call is not None and call.active():
                 call.cancel()
         self.clients.die()

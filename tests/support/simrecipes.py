@@ -13,7 +13,7 @@ from twisted_dist.errors import DataLostError, TaskKilledError, UsageProblem
 #: what names that clients share stand for
 SHARED = 6
 #: seconds: a limit that a long task always exceeds, and that one
-TIGHT_LIMIT_S, LONG_TASK_S = 0.5, 30.0
+TIGHT_LIMIT_S, LONG_TASK_S = 0.5, 15.0
 #: of tasks that may take little longer
 SHORT_TASK_S = 0.2
 
@@ -147,6 +147,18 @@ def limited(load):
     load.promise(future, Right(value, excuses=[TimeoutError]), "over its limit")
 
 
+def overrun(load):
+    """Tasks that are tried again where what nobody could stop still runs, and ends."""
+    n = load.number()
+    options = {"timeout": TIGHT_LIMIT_S, "retries": 3, "workers": load.random.choice(NAMES)}
+    numbers = range(n, n + 4)
+    seconds = [LONG_TASK_S] * len(numbers)
+    futures = load.client.map(t.lasts, seconds, numbers, wait_for_worker=True, **options)
+    for k, future in zip(numbers, futures):
+        value = k if load.faulty else NOTHING
+        load.promise(future, Right(value, excuses=[TimeoutError]), "overrun")
+
+
 def hurried(load):
     """Tasks whose answers are on their way when their time is over, tried again there."""
     n = load.number()
@@ -251,3 +263,5 @@ RECIPES = {
     forget: 2,
     look: 1,
 }
+#: beside those, in some runs
+LIMITS = {overrun: 4}

@@ -120,14 +120,18 @@ class Daemon(Service):
         """A start that failed: one line, and a non-zero end."""
         if self._ending and failure.check(ConnectError, defer.CancelledError):
             return
-        line = f"{self.program}: cannot start: {failure.getErrorMessage()}"
+        self.note_failure(f"cannot start: {failure.getErrorMessage()}")
+        self.end()
+
+    def note_failure(self, problem: str) -> None:
+        """Something that ends this program with a non-zero status, once it ends: one line."""
+        line = f"{self.program}: {problem}"
         if sys.__stderr__ is not None:
             print(line, file=sys.__stderr__, flush=True)
         self.log.error("{line}", line=line, told=True)
         self.exit_status = 1
         # twistd ends with status 0 whatever happened; atexit comes after its pid file is gone
         atexit.register(_exit, self.exit_status)
-        self.end()
 
     def startService(self) -> None:
         """Begin once the reactor runs."""

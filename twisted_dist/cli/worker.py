@@ -10,6 +10,7 @@ from twisted_dist.address import parse_address
 from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
 from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
 from twisted_dist.errors import UsageProblem
+from twisted_dist.services.memory import memory_limit
 
 if TYPE_CHECKING:
     from twisted_dist.access.access import Access
@@ -51,6 +52,27 @@ class Options(DaemonOptions):
             "What tasks may ask for with resources=, such as  'GPU=2 memory=16e9'",
             amounts,
         ],
+        [
+            "memory-limit",
+            None,
+            "auto",
+            "What a worker's tasks may use: bytes, 4GiB, 0.5 of the machine's memory, 0 for any, "
+            "or auto: the machine's, by the share of its cores",
+        ],
+        [
+            "recycle-after",
+            None,
+            0,
+            "Tasks after which a worker runs the next in a new process, for code that leaks "
+            "(default: never)",
+            positive,
+        ],
+        [
+            "preload",
+            None,
+            "",
+            "Modules that a worker imports before it runs tasks, such as  numpy,pandas",
+        ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
     optFlags: ClassVar = [
@@ -77,6 +99,18 @@ class Options(DaemonOptions):
                     raise usage.UsageError(
                         f"--{option} is for one worker, and --nprocs asks for {self['nprocs']}"
                     )
+        if self["no-nanny"]:
+            for option, default in (
+                ("memory-limit", "auto"),
+                ("recycle-after", 0),
+                ("preload", ""),
+            ):
+                if self[option] != default:
+                    raise usage.UsageError(f"--{option} is the nanny's: leave --no-nanny out")
+        try:
+            memory_limit(self["memory-limit"], 1)
+        except UsageProblem as problem:
+            raise usage.UsageError(f"--memory-limit: {problem}") from None
         if self["insecure"] and self["access-file"]:
             raise usage.UsageError("--insecure needs no --access-file: give one of them")
 
@@ -95,7 +129,8 @@ def makeService(options: Options) -> Any:
 
     from twisted.internet import defer
 
-    from twisted_dist.services.worker import Nanny, Worker
+    from twisted_dist.services.nanny import Nanny
+    from twisted_dist.services.worker import Worker
 
     insecure = bool(options["insecure"])
     access = None
@@ -103,7 +138,13 @@ def makeService(options: Options) -> Any:
         warn_insecure(options.program)
     else:
         access = checked_access(options.program, lambda: _access(options["access-file"]))
-    make = Worker if options["no-nanny"] else Nanny
+    make: Any = Worker
+    more: dict[str, Any] = {}
+    if not options["no-nanny"]:
+        make = Nanny
+        more["memory_limit"] = options["memory-limit"]
+        more["recycle_after"] = options["recycle-after"]
+        more["preload"] = [each.strip() for each in options["preload"].split(",") if each.strip()]
     nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])
     workers = []
     for _ in range(options["nprocs"]):
@@ -117,6 +158,7 @@ def makeService(options: Options) -> Any:
             access=access,
             insecure=insecure,
             resources=options["resources"],
+            **more,
         )
         worker.adopt(listening)
         workers.append(worker)
@@ -124,6 +166,7 @@ def makeService(options: Options) -> Any:
     async def run(daemon: Daemon, worker: Worker) -> None:
         address = await worker.listen(0)
         daemon.announce(f"Start worker at:            {address}")
+        worker.left = lambda why: daemon.note_failure(f"a worker leaves: {why}")
         worker.registered = lambda w: daemon.announce(f"Registered with center at:  {w.scheduler}")
         await worker.start()
         tune_collector()

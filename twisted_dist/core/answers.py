@@ -38,6 +38,8 @@ from twisted_dist.core.transitions import (
 #: how often a task may kill its process, or lose its worker, before it is given up:
 #: dask.distributed's `allowed-failures` and Ray's `max_retries` are 3 as well
 ALLOWED_FAILURES: Final = 3
+#: seconds that a worker has to stop a task and to say so: politely, then by force
+STOP_GRACE_S: Final = 10.0
 
 
 class Answers:
@@ -112,12 +114,16 @@ class Answers:
         self._state.story.note(self._state.now, "raised", fact.ids, worker.label)
         for task_id, attempt, blob, text in zip(fact.ids, fact.attempts, fact.blobs, fact.texts):
             task = self._current(worker, task_id, attempt)
-            if task is not None:
-                unassign(self._state, task)
-                task.state = WAITING
-                told = f"{_who(task, worker)}:\n{text}"
-                retries = task.group.options.retries
-                self.try_again(task, RAISED_BUDGET, retries, (RAISED, blob, told))
+            if task is None:
+                continue
+            if task in worker.overdue:  # whatever its code made of being stopped
+                self._end_overdue(task, worker, text)
+                continue
+            unassign(self._state, task)
+            task.state = WAITING
+            told = f"{_who(task, worker)}:\n{text}"
+            retries = task.group.options.retries
+            self.try_again(task, RAISED_BUDGET, retries, (RAISED, blob, told))
         self._end(worker)
 
     def tasks_killed(self, fact: s.TasksKilled) -> None:
@@ -129,11 +135,29 @@ class Answers:
         for task_id, attempt, text in zip(fact.ids, fact.attempts, fact.texts):
             task = self._current(worker, task_id, attempt)
             if task is not None:
-                unassign(self._state, task)
-                task.state = WAITING
-                told = f"{_who(task, worker)}: {text}"
-                self.try_again(task, KILLED_BUDGET, ALLOWED_FAILURES - 1, (KILLED, b"", told))
+                self._killed(task, worker, text)
         self._end(worker)
+
+    def tasks_stopped(self, fact: s.TasksStopped) -> None:
+        """Code of tasks was ended, as they took too long or were cancelled."""
+        worker = self._state.workers.get(fact.worker)
+        if worker is None:
+            return
+        self._state.story.note(self._state.now, "stopped", fact.ids, worker.label)
+        for task_id, attempt, text in zip(fact.ids, fact.attempts, fact.texts):
+            task = self._current(worker, task_id, attempt)
+            if task is not None:  # where that is not asked, the worker has ended it by itself
+                self._killed(task, worker, text)
+        self._end(worker)
+
+    def _killed(self, task: SchedulerTask, worker: SchedulerWorker, text: str) -> None:
+        if task in worker.overdue:
+            self._end_overdue(task, worker, text)
+            return
+        unassign(self._state, task)
+        task.state = WAITING
+        told = f"{_who(task, worker)}: {text}"
+        self.try_again(task, KILLED_BUDGET, ALLOWED_FAILURES - 1, (KILLED, b"", told))
 
     def tasks_returned(self, fact: s.TasksReturned) -> None:
         """Tasks came back unrun, as they were asked back or their process died."""
@@ -144,6 +168,9 @@ class Answers:
         for task_id, attempt in zip(fact.ids, fact.attempts):
             task = self._current(worker, task_id, attempt)
             if task is None:
+                continue
+            if task in worker.overdue:
+                self._end_overdue(task, worker, "it had not begun there")
                 continue
             recalled = task in worker.recalled
             unassign(self._state, task)
@@ -269,15 +296,32 @@ class Answers:
             self._state.alarms.at(instant, partial(self._time_out, task, task.attempt))
 
     def _time_out(self, task: SchedulerTask, attempt: int) -> None:
-        """An attempt takes longer than it may; what still runs of it is ignored."""
+        """An attempt takes longer than it may: have it stopped, and learn where it was."""
         worker = task.processing_on
         if worker is None or task.attempt != attempt:
             return
         self._state.story.note(self._state.now, "timed out", [task.id], worker.label)
-        options = task.group.options
-        told = f"{_who(task, worker)}: not done within timeout={options.timeout_s:g} s"
-        withdraw(self._state, task)
+        worker.overdue[task] = None
+        self._state.outbox.stop(worker, task)
+        instant = self._state.now + STOP_GRACE_S
+        self._state.alarms.at(instant, partial(self._give_up_overdue, task, attempt))
+
+    def _give_up_overdue(self, task: SchedulerTask, attempt: int) -> None:
+        """Its worker has not stopped it either; what still runs of it is ignored."""
+        worker = task.processing_on
+        if worker is not None and task.attempt == attempt and task in worker.overdue:
+            withdraw(self._state, task)
+            self._time_is_up(task, worker, "its worker does not say where it is")
+
+    def _end_overdue(self, task: SchedulerTask, worker: SchedulerWorker, where: str) -> None:
+        unassign(self._state, task)
+        self._time_is_up(task, worker, where)
+
+    def _time_is_up(self, task: SchedulerTask, worker: SchedulerWorker, where: str) -> None:
         task.state = WAITING
+        options = task.group.options
+        limit = f"not done within timeout={options.timeout_s:g} s"
+        told = f"{_who(task, worker)}: {limit}; {where}"
         self.try_again(task, RAISED_BUDGET, options.retries, (TIMED_OUT, b"", told))
 
     def try_again(

@@ -62,6 +62,15 @@ class DropTasks:
 
 
 @record
+class StopTasks:
+    """Tell *worker* that these attempts are to end, begun or not."""
+
+    worker: PeerId
+    ids: list[TaskId]
+    attempts: list[int]
+
+
+@record
 class ReportFinished:
     """Tell *client* that results exist; a value is None when it must be fetched."""
 
@@ -135,6 +144,7 @@ Instruction = (
     | SendTasks
     | ReleaseData
     | DropTasks
+    | StopTasks
     | ReportFinished
     | ReportErred
     | ReportLocations

@@ -115,7 +115,7 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
     for task in worker.processing:
         if task.processing_on is not worker or task.state is not PROCESSING:
             yield f"is said to run {task.name} ({task.state})"
-    for task in (*worker.seceded, *worker.recalled):
+    for task in (*worker.seceded, *worker.recalled, *worker.overdue):
         if task not in worker.processing:
             yield f"{task.name} has left, and is not forgotten"
     for task in worker.has_what:

@@ -15,6 +15,7 @@ from twisted_dist.core.instructions import (
     ReportFinished,
     ReportLocations,
     RestartWorker,
+    StopTasks,
 )
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.task import SchedulerTask
@@ -34,6 +35,7 @@ class Outbox:
         self.dispatch = Dispatch()
         self._release: dict[SchedulerWorker, ReleaseData] = {}
         self._drop: dict[SchedulerWorker, DropTasks] = {}
+        self._stop: dict[SchedulerWorker, StopTasks] = {}
         self._copies: dict[SchedulerWorker, dict[Address, list[TaskId]]] = {}
         self._replies: list[Reply] = []
         self._other: list[Instruction] = []
@@ -41,7 +43,7 @@ class Outbox:
     def take(self) -> list[Instruction]:
         """Everything collected since the last call, drops first."""
         out: list[Instruction] = []
-        for each in (self._drop, self._release):
+        for each in (self._drop, self._stop, self._release):
             if each:
                 out += each.values()
                 each.clear()
@@ -64,7 +66,13 @@ class Outbox:
 
     def forget_worker(self, worker: SchedulerWorker) -> None:
         """Say nothing more to a worker that has just been lost."""
-        for table in (self.dispatch.given, self._release, self._drop, self._copies):
+        for table in (
+            self.dispatch.given,
+            self._release,
+            self._drop,
+            self._stop,
+            self._copies,
+        ):
             table.pop(worker, None)
 
     def add(self, instruction: Instruction) -> None:
@@ -144,6 +152,14 @@ class Outbox:
         if message is None:
             message = self._drop[worker] = DropTasks(worker.id, [])
         message.ids.append(task.id)
+
+    def stop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
+        """Ask *worker* to end a task, should it run."""
+        message = self._stop.get(worker)
+        if message is None:
+            message = self._stop[worker] = StopTasks(worker.id, [], [])
+        message.ids.append(task.id)
+        message.attempts.append(task.attempt)
 
     def end_worker(self, worker: SchedulerWorker, reason: str) -> None:
         """Close the connection of a worker that is given up."""

@@ -48,6 +48,7 @@ class SchedulerWorker:
         "nbytes",
         "nthreads",
         "occupancy",
+        "overdue",
         "processing",
         "recalled",
         "resources",
@@ -84,6 +85,8 @@ class SchedulerWorker:
         self.seceded: dict[SchedulerTask, None] = {}
         #: those of `processing` that were asked back
         self.recalled: dict[SchedulerTask, None] = {}
+        #: those of `processing` that take too long, and were told to stop
+        self.overdue: dict[SchedulerTask, None] = {}
         #: {task id: attempt} given up here, of which no answer has come: they may still be
         #: running
         self.dropped: dict[TaskId, Dropped] = {}

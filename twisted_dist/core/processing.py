@@ -51,6 +51,8 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
         worker.busy -= 1
     if worker.recalled:
         worker.recalled.pop(task, None)
+    if worker.overdue:
+        worker.overdue.pop(task, None)
     if not worker.processing:
         worker.occupancy = 0.0  # let no rounding error pile up
     if not task.group.is_plain:

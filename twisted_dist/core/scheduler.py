@@ -65,6 +65,7 @@ class SchedulerCore:
             s.TasksErred: answers.tasks_erred,
             s.TasksReturned: answers.tasks_returned,
             s.TasksKilled: answers.tasks_killed,
+            s.TasksStopped: answers.tasks_stopped,
             s.TasksSeceded: answers.tasks_seceded,
             s.InputsMissing: self._inputs_missing,
             s.ReplicasAdded: self._replicas_added,

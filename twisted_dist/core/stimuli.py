@@ -206,6 +206,16 @@ class TasksKilled:
 
 
 @record
+class TasksStopped:
+    """These were ended as `StopTasks` asked; *texts* say where they were."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    texts: Sequence[str]
+
+
+@record
 class InputsMissing:
     """The worker cannot run *ids*: *addresses* lack *missing*, or (*silent*) did not answer."""
 
@@ -262,6 +272,7 @@ Stimulus = (
     | TasksErred
     | TasksReturned
     | TasksKilled
+    | TasksStopped
     | InputsMissing
     | TasksSeceded
     | ReplicasAdded

@@ -360,4 +360,6 @@ def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWor
 def cancel(state: SchedulerState, task: SchedulerTask) -> None:
     """End a task that has no result yet, and all that need it, as cancelled."""
     if task.state in ACTIVE or task.state is RELEASED:
+        if task.processing_on is not None:  # it is not only given up: its code is to end
+            state.outbox.stop(task.processing_on, task)
         fail(state, task, (CANCELLED, b"", f"{task.name} was cancelled"))

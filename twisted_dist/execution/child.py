@@ -8,14 +8,9 @@ the one that killed the process.
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import io
-import mmap
 import os
-import signal
 import socket
-import struct
 import sys
 import threading
 import traceback
@@ -28,20 +23,19 @@ from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.current import Pass, RunningTask
+from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
+from twisted_dist.execution.status import StatusPage
 
 # nanny → child
-FUNCTION, RUN, DROP, STOP, PASS = 1, 2, 3, 4, 5
+FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS, DRAIN = 1, 2, 3, 4, 5, 6, 7
 # child → nanny
-READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED = 10, 11, 12, 13, 14, 15
+READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
+DRAINED: Final = 17
 
-#: one slot's entry in the status page: id + 1 of the running task (0: idle), its attempt
-STATUS: Final = struct.Struct("<QQ")
 #: results are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_TIMERSLACK: Final = 29
 #: seconds between flushes while tasks are unfinished
 TICK_S: Final = 0.005
 #: seconds that a slot's task may take until another thread reads for it: soon where that
@@ -52,19 +46,9 @@ READ_LATE_S: Final = 0.005
 PASS_S: Final = 60.0
 
 
-def status_bytes(nthreads: int) -> int:
-    """Of the status page: tasks that wait for others have a slot each as well."""
-    return (nthreads + MOST_WAITING) * STATUS.size
-
-
-def _prepare_process(parent_pid: int) -> None:
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # what sleeps here wakes when it should, not up to 50 µs later, as by default
-        libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(0)
+def most_slots(nthreads: int) -> int:
+    """Entries of the status page: tasks that wait for others have a slot each as well."""
+    return nthreads + MOST_WAITING
 
 
 def _end_on_error() -> NoReturn:
@@ -83,9 +67,8 @@ class Child:
     instead, until a slot is free again.
     """
 
-    def __init__(self, sock: socket.socket, status: mmap.mmap, nthreads: int) -> None:
+    def __init__(self, sock: socket.socket, status: StatusPage, nthreads: int) -> None:
         self._channel = Channel(sock)
-        self._status = status
         self._runner = TaskRunner()
         #: held by whoever reads
         self._reading = threading.Lock()
@@ -98,13 +81,17 @@ class Child:
             FUNCTION: self._runner.add_function,
             RUN: self._run,
             DROP: self._drop,
+            STOP_TASKS: self._stop_tasks,
+            DRAIN: self._drain,
             PASS: self._take_pass,
         }
         #: {request: where its answer goes}
         self._passes: dict[int, SimpleQueue[list[Any]]] = {}
         self._requests = count(1)
         hooks = Hooks(
-            on_start=self._note,
+            on_thread=lambda slot: status.note_thread(slot, threading.get_ident()),
+            on_start=status.note_task,
+            on_end=status.note_idle,
             on_wait=self._tell_waiting,
             ask_pass=self._ask_pass,
             lead=self._lead,
@@ -112,9 +99,6 @@ class Child:
             on_error=_end_on_error,
         )
         self._pool = SlotPool(nthreads, self._runner, self._deliver, hooks)
-
-    def _note(self, slot: int, task_id: int, attempt: int) -> None:
-        STATUS.pack_into(self._status, slot * STATUS.size, task_id + 1, attempt)
 
     def _lead(self) -> TaskSpec | None:
         """In a slot's thread: read until there is a task; None where somebody else reads."""
@@ -201,6 +185,20 @@ class Child:
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])
 
+    def _stop_tasks(self, ids: list[int], attempts: list[int]) -> None:
+        """End tasks; what has begun, by an exception: the nanny sees to it if that is no use."""
+        dropped = self._pool.drop(ids)
+        if dropped:
+            self._send([DROPPED, dropped])
+        stopped = self._pool.stop_tasks(zip(ids, attempts))
+        if stopped:
+            self._send([STOPPING, *map(list, zip(*stopped))])
+
+    def _drain(self) -> None:
+        """Give back what has not begun, and say whether anything is left."""
+        self._send([DROPPED, self._pool.drop(self._pool.waiting)])
+        self._send([DRAINED, not self._pool.unfinished])
+
     def _deliver(self, outcomes: list[Outcome]) -> None:
         if len(outcomes) == 1:
             self._deliver_piece(outcomes)
@@ -246,16 +244,15 @@ class Child:
 
 
 def main(argv: list[str]) -> None:
-    """``python -m twisted_dist.execution SOCKET_FD STATUS_FD NTHREADS PARENT_PID``."""
-    socket_fd, status_fd, nthreads, parent_pid = map(int, argv)
-    _prepare_process(parent_pid)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the nanny's to hear
+    """``python -m twisted_dist.execution SOCKET_FD STATUS_FD NTHREADS PARENT_PID [MODULE …]``."""
+    socket_fd, status_fd, nthreads, parent_pid = map(int, argv[:4])
+    prepare(parent_pid)
     sys.setswitchinterval(0.0005)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what a task prints is seen at once
     for fd in (socket_fd, status_fd):
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=socket_fd)
-    status = mmap.mmap(status_fd, status_bytes(nthreads))
+    status = StatusPage(status_fd, most_slots(nthreads))
+    note_endings(status, sock)
+    preload(argv[4:])
     gc.freeze()  # what is imported by now is not looked at again; user code sets the rest
     Child(sock, status, nthreads).watch()

@@ -23,7 +23,7 @@ from twisted_dist.execution.payloads import (
 class TaskSpec:
     """What is needed to run a task; *inputs* are the values that its call refers to."""
 
-    __slots__ = ("attempt", "call", "digest", "inputs", "task_id")
+    __slots__ = ("attempt", "call", "digest", "ended", "inputs", "stopping", "task_id")
 
     def __init__(
         self,
@@ -38,6 +38,10 @@ class TaskSpec:
         self.digest = digest
         self.call = call
         self.inputs = inputs
+        #: its thread was told to end it
+        self.stopping = False
+        #: its code has run
+        self.ended = False
 
 
 class Outcome:

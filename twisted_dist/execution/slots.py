@@ -17,9 +17,12 @@ from typing import Final
 from attrs import frozen
 
 from twisted_dist.aliases import TaskId
-from twisted_dist.errors import RefusedError
+from twisted_dist.errors import RefusedError, TaskStopped
+from twisted_dist.execution import runner as runners
 from twisted_dist.execution.current import Pass, RunningTask, running
+from twisted_dist.execution.payloads import dump_exception
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
+from twisted_dist.execution.stopping import raise_in, take_back, where_is
 
 #: seconds after which a busy slot delivers what has gathered
 DELIVER_S: Final = 0.001
@@ -37,7 +40,10 @@ class Hooks:
     """What a pool's owner wants to know, and does for it.
 
     Attributes:
-        on_start: told slot, task id and attempt when a task begins; task id -1 when it ended.
+        on_thread: told a slot and that its tasks will run in the current thread.
+        on_start: told slot, task id and attempt when a task begins.
+        on_end: told a slot whose tasks have ended, and their outcomes were delivered: not before,
+            since what a task has broken shows there at the latest.
         on_wait: told task id, attempt and whether it waits for other tasks from now on.
         ask_pass: blocks for a pass for a running task.
         lead: asked for a task by a slot that finds none, before it waits for one; may block.
@@ -45,7 +51,9 @@ class Hooks:
         on_error: called when one of these, or *deliver*, has raised: a slot is lost then.
     """
 
-    on_start: Callable[[int, TaskId, int], None] | None = None
+    on_thread: Callable[[int], None] = lambda slot: None
+    on_start: Callable[[int, TaskId, int], None] = lambda slot, task_id, attempt: None
+    on_end: Callable[[int], None] = lambda slot: None
     on_wait: Callable[[TaskId, int, bool], None] = lambda task_id, attempt, waits: None
     ask_pass: Callable[[RunningTask], Pass] = _no_pass
     lead: Callable[[], TaskSpec | None] | None = None
@@ -80,7 +88,12 @@ class SlotPool:
         self._outcomes: list[Outcome] = []
         self._lock = threading.Lock()
         self._delivered_at = 0.0
-        self._running: set[TaskId] = set()
+        #: {running task: its thread}
+        self._running: dict[TaskSpec, int] = {}
+        #: held while a thread is told to stop its task
+        self._stopping = threading.Lock()
+        #: running tasks that wait for others
+        self._seceded: set[TaskSpec] = set()
         #: slots to end when they become free
         self._surplus = 0
         self._free_slots = list(range(nthreads + MOST_WAITING - 1, nthreads - 1, -1))
@@ -105,6 +118,11 @@ class SlotPool:
         """Whether some slot waits for the queue."""
         return bool(self._idle)
 
+    @property
+    def waiting(self) -> list[TaskId]:
+        """Tasks that have not begun."""
+        return list(self._waiting)
+
     def put(self, specs: Iterable[TaskSpec]) -> None:
         """Queue tasks, in order."""
         for spec in specs:
@@ -123,6 +141,25 @@ class SlotPool:
         """Take tasks back; returns those that had not begun, and now never will."""
         with self._taking:
             return [each for each in ids if self._waiting.pop(each, None) is not None]
+
+    def stop_tasks(self, wanted: Iterable[tuple[TaskId, int]]) -> list[tuple[TaskId, int, str]]:
+        """Have `TaskStopped` raised in tasks that run, by id and attempt.
+
+        Returns:
+            Those that do, and where each was.
+        """
+        which = set(wanted)
+        stopped = []
+        for spec, thread in list(self._running.items()):
+            if (spec.task_id, spec.attempt) not in which or spec.stopping:
+                continue
+            with self._stopping:
+                where = where_is(thread, runners.__file__)
+                spec.stopping = True
+                if not spec.ended:  # else its thread may not have seen that it is to stop
+                    raise_in(thread)
+                    stopped.append((spec.task_id, spec.attempt, where))
+        return stopped
 
     def flush(self) -> None:
         """Deliver what has gathered."""
@@ -144,9 +181,20 @@ class SlotPool:
 
     def _task_waits(self, task: RunningTask, waits: bool) -> None:
         """In the task's thread: let another run in its place, or no longer."""
+        with self._stopping:  # nobody has this thread stop meanwhile; who just has waits as well
+            spec: TaskSpec = running.spec
+            if spec.stopping:
+                take_back()
+            if (spec in self._seceded) is not waits:
+                self._secede(spec, waits)
+        if spec.stopping:
+            raise TaskStopped
+
+    def _secede(self, spec: TaskSpec, waits: bool) -> None:
         with self._lock:
             if not waits:
                 self._surplus += 1
+                self._seceded.discard(spec)
             elif self._surplus:
                 self._surplus -= 1
             elif self._free_slots:
@@ -155,9 +203,11 @@ class SlotPool:
                 thread.start()
             else:
                 raise RuntimeError(f"more than {MOST_WAITING} tasks of one worker wait for others")
+            if waits:
+                self._seceded.add(spec)
         if not waits:
             self.look()  # an idle slot may be the one to end
-        self._hooks.on_wait(task.task_id, task.attempt, waits)
+        self._hooks.on_wait(spec.task_id, spec.attempt, waits)
         if waits:
             self.flush()
 
@@ -175,6 +225,8 @@ class SlotPool:
     def _next(self, slot: int) -> TaskSpec | object | None:
         """The next task: asked for where the queue is empty, or waited for."""
         lead = self._hooks.lead
+        if not self._outcomes:
+            self._hooks.on_end(slot)
         if lead is not None and self._queue.empty():
             spec = lead()
             if spec is not None:
@@ -188,6 +240,7 @@ class SlotPool:
     def _work(self, slot: int) -> None:
         """Run tasks in this thread, until told to end."""
         running.make = self._running_task
+        self._hooks.on_thread(slot)
         try:
             self._work_on(slot)
         except BaseException:
@@ -196,7 +249,8 @@ class SlotPool:
             self._hooks.on_error()
 
     def _work_on(self, slot: int) -> None:
-        waiting, on_start, more = self._waiting, self._hooks.on_start, self._hooks.more
+        waiting, more, on_end = self._waiting, self._hooks.more, self._hooks.on_end
+        thread = threading.get_ident()
         while not (self._surplus and self._is_surplus(slot)):
             spec = self._next(slot)
             if spec is None:
@@ -207,22 +261,40 @@ class SlotPool:
                 if waiting.get(spec.task_id) is not spec:
                     continue
                 del waiting[spec.task_id]
-            self._running.add(spec.task_id)
-            if on_start is not None:
-                on_start(slot, spec.task_id, spec.attempt)
-            running.spec = spec
-            outcome = self._runner.run(spec)  # raises nothing
-            running.spec = None
-            if on_start is not None:
-                on_start(slot, -1, 0)
+            outcome = self._run(slot, spec, thread)
             with self._lock:
                 self._outcomes.append(outcome)
-            self._running.discard(spec.task_id)
+            del self._running[spec]
             now = perf_counter()
             if now - self._delivered_at > DELIVER_S or not (waiting or more()):
                 self._delivered_at = now
                 self.flush()
+                on_end(slot)
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
+
+    def _run(self, slot: int, spec: TaskSpec, thread: int) -> Outcome:
+        """Run a task, and be sure that no stop that was meant for it comes later."""
+        on_start = self._hooks.on_start
+        try:
+            self._running[spec] = thread
+            on_start(slot, spec.task_id, spec.attempt)
+            running.spec = spec
+            outcome = self._runner.run(spec)  # raises nothing of its own
+            spec.ended = True
+            if spec.stopping:
+                self._settle()
+        except TaskStopped as problem:  # before or after its code: it had as good as ended
+            outcome = Outcome(spec)
+            outcome.error = dump_exception(problem)
+            spec.ended = True
+            self._settle()
+        running.spec = None
+        return outcome
+
+    def _settle(self) -> None:
+        """Wait until whoever stops this thread's task has done so, and undo it."""
+        with self._stopping:
+            take_back()
 
     def _running_task(self, spec: TaskSpec) -> RunningTask:
         return RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)

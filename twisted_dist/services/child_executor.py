@@ -2,87 +2,134 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-import signal
-import socket
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-import msgpack
-from twisted.internet import defer, process
-from twisted.internet.error import ProcessDone
-from twisted.internet.protocol import ProcessProtocol, Protocol, connectionDone
+from attrs import frozen
+from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
-from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
 from twisted_dist.execution.current import Pass
+from twisted_dist.execution.status import Running
+from twisted_dist.services.child_process import ChildProcess, Ending
 from twisted_dist.services.executor import GetPass, no_pass
-from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.transports import SocketTransport, write_now
+from twisted_dist.services.stops import Stops
 
-#: seconds before a child that died is started again: doubled for each death in a row
+#: seconds before a child that died is started again: doubled for each one in a row that has
+#: ended no task, and varied by half so that many nannies do not start theirs together
 FIRST_RESTART_S: Final = 0.1
 MOST_RESTART_S: Final = 30.0
 #: a child that lived so long had a good start: the next restart is quick again
 HEALTHY_S: Final = 10.0
-#: of a child's standard error that is kept for the message about its death
-STDERR_TAIL: Final = 4096
-#: seconds from asking a child to stop until it is killed
-STOP_PATIENCE_S: Final = 2.0
+#: so many children in a row that died before they could run anything, and the nanny gives
+#: up: with the delays between them, after some ten seconds
+MOST_STILLBORN: Final = 6
+#: seconds that a task which is to stop may take to, until its process is ended
+TASK_PATIENCE_S: Final = 2.0
+#: seconds between two looks at a child's memory
+MEASURE_S: Final = 0.2
+#: seconds between two questions whether a child that is to be replaced has ended its tasks
+DRAIN_S: Final = 0.05
+_MIB: Final = 2**20
+
+
+@frozen
+class ChildOptions:
+    """What a nanny's user may say of its child.
+
+    Attributes:
+        memory_limit: bytes that it may use until it is ended; 0 for any number.
+        recycle_after: tasks until another takes its place; 0 for never.
+        preload: modules that it imports at its start.
+    """
+
+    memory_limit: int = 0
+    recycle_after: int = 0
+    preload: Sequence[str] = ()
 
 
 class ChildExecutor:
     """Keeps one child process alive and feeds it.
 
-    While no child is there, tasks wait here. When one dies, what it was running is told
-    as killed, with how it died; what only waited in it is told as returned.
+    While no child is there, tasks wait here. When one dies, those that have ended it are told
+    as killed, with how; what else was in it is told as returned.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, nthreads: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        nthreads: int,
+        options: ChildOptions = ChildOptions(),
+        chance: random.Random | None = None,
+    ) -> None:
         self.tell: Callable[[object], None] = lambda fact: None
         self.get_pass: GetPass = no_pass
+        self.gave_up: Callable[[str], None] = lambda why: None
         self.restarts = 0
         self._reactor = reactor
         self._nthreads = nthreads
+        self._options = options
+        self._chance = chance or random.Random()
         self._functions: dict[Digest, bytes] = {}
-        self._child: _ChildProcess | None = None
+        self._child: ChildProcess | None = None
         self._waiting: list[tuple[m.WorkerTask, dict[TaskId, Value]]] = []
+        self._stops = Stops()
         self._delay = FIRST_RESTART_S
+        self._stillborn = 0
+        #: the child has said that it can run tasks; how many it has ended
+        self._is_ready = False
+        self._ended = 0
+        self._calls: deque[Any] = deque()
         self._restart: Any = None
         self._first: defer.Deferred[None] | None = None
         self._stopped: defer.Deferred[None] | None = None
         #: the child is being ended so that another starts: that is no accident
         self._renewing = False
+        #: the child is to end its tasks and gets no more; it has none any more
+        self._draining = self._drained = False
 
     @property
     def pid(self) -> int | None:
         """The child's process id, None while there is none."""
         return self._child.pid if self._child is not None else None
 
+    @property
+    def rss(self) -> int:
+        """Bytes of memory that the child used when it was last looked at."""
+        return self._child.rss if self._child is not None else 0
+
     def start(self) -> defer.Deferred[None]:
-        """Start a child; fires when it is ready."""
+        """Start a child; fires when it is ready, fails when none could be started."""
         self._first = defer.Deferred()
         self._launch()
         return self._first
 
     def _launch(self) -> None:
         self._restart = None
-        self._renewing = False
-        self._child = _ChildProcess(self._reactor, self._nthreads, self)
+        self._renewing = self._draining = self._drained = False
+        self._ended = 0
+        self._is_ready = False
+        self._child = ChildProcess(self._reactor, self._nthreads, self._options.preload, self)
+        self._later(MEASURE_S, self._measure)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
         waiting, self._waiting = self._waiting, []
         for task, values in waiting:
             self.run([task], values)
+
+    def _later(self, delay: float, function: Callable[..., None], *args: Any) -> None:
+        """Call *function* later, while there is this child."""
+        while self._calls and not self._calls[0].active():
+            self._calls.popleft()
+        self._calls.append(self._reactor.callLater(delay, function, *args))
 
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Keep a pickled function for this child and its successors."""
@@ -92,7 +139,7 @@ class ChildExecutor:
 
     def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
         """Send tasks with their inputs, consecutive ones of a function as one run."""
-        if self._child is None:
+        if self._child is None or self._draining:
             for task in tasks:
                 self._waiting.append((task, {each: values[each] for each in task.deps}))
             return
@@ -123,6 +170,24 @@ class ChildExecutor:
         if self._child is not None and ids:
             self._child.send([child.DROP, list(ids)])
 
+    def stop_tasks(self, ids: Sequence[TaskId], attempts: Sequence[int]) -> None:
+        """End tasks: politely, and after `TASK_PATIENCE_S` with their process."""
+        self.drop([task.id for task, _ in self._waiting if task.id in ids])
+        if self._child is not None:
+            self._stops.ask(ids, attempts)
+            self._child.send([child.STOP_TASKS, list(ids), list(attempts)])
+            self._later(TASK_PATIENCE_S, self._stop_by_force, set(zip(ids, attempts)))
+
+    def _stop_by_force(self, which: set[tuple[TaskId, int]]) -> None:
+        if self._child is None:
+            return
+        still = [each for each in self._child.running() if each[:2] in which]
+        if still:
+            why = f"a task did not end within {TASK_PATIENCE_S:g} s of being told to"
+            self._child.kill(why, still)
+        for task_id, attempt in which.difference(each[:2] for each in still):
+            self._stops.forget(task_id, attempt)
+
     def restart(self) -> defer.Deferred[None]:
         """Kill the child and start another; fires when that is ready."""
         self._first = defer.Deferred()
@@ -149,10 +214,45 @@ class ChildExecutor:
                 self._child.stop()
         return self._stopped
 
+    # -- limits
+
+    def _measure(self) -> None:
+        """See how much memory the child uses, and end it where that is too much."""
+        if self._child is None:
+            return
+        self._later(MEASURE_S, self._measure)
+        used, limit = self._child.measure(), self._options.memory_limit
+        if limit and used > limit:
+            used_mib, limit_mib = used / _MIB, limit / _MIB
+            self._child.kill(
+                f"it used {used_mib:,.0f} MiB, and --memory-limit is {limit_mib:,.0f} MiB"
+            )
+
+    def _drain(self) -> None:
+        if self._child is not None and self._draining:
+            self._child.send([child.DRAIN])
+
+    def _note_drained(self, is_empty: bool) -> None:
+        if self._child is None or not self._draining:
+            return
+        if is_empty:
+            self._drained = True
+            self._child.stop()
+        else:
+            self._later(DRAIN_S, self._drain)
+
+    def _note_ended(self, count: int) -> None:
+        self._ended += count
+        limit = self._options.recycle_after
+        if limit and self._ended >= limit and not self._draining:
+            self._draining = True
+            self._drain()
+
     # -- from the child
 
     def child_ready(self) -> None:
         """The child can run tasks."""
+        self._is_ready = True
         if self._first is not None:
             first, self._first = self._first, None
             first.callback(None)
@@ -162,14 +262,21 @@ class ChildExecutor:
         kind = message[0]
         if kind == child.FINISHED:
             self.tell(m.ExecutionFinished(*message[1:]))
+            self._note_ended(len(message[1]))
         elif kind == child.ERRED:
-            self.tell(m.ExecutionErred(*message[1:]))
+            for fact in self._stops.sort(*message[1:]):
+                self.tell(fact)
+            self._note_ended(len(message[1]))
         elif kind == child.DROPPED:
             self.tell(m.ExecutionReturned(message[1]))
         elif kind == child.WAITING:
             self.tell(m.ExecutionWaits(*message[1:]))
         elif kind == child.PASS_WANTED:
             self._get_pass(*message[1:])
+        elif kind == child.STOPPING:
+            self._stops.note(*message[1:])
+        elif kind == child.DRAINED:
+            self._note_drained(message[1])
 
     def _get_pass(self, request: int, task_id: TaskId, attempt: int) -> None:
         """Give the child a pass for a task of its, or say why not."""
@@ -185,141 +292,56 @@ class ChildExecutor:
 
         self.get_pass(task_id, attempt).addCallbacks(answer, refuse)
 
-    def child_ended(self, running: list[TaskId], how: str, lived_s: float) -> None:
+    def child_ended(self, ending: Ending) -> None:
         """The process is gone and reaped."""
         self._child = None
+        for each in self._calls:
+            if each.active():
+                each.cancel()
+        self._calls.clear()
         if self._stopped is not None:
             self._stopped.callback(None)
             return
-        if self._renewing:
+        if self._renewing:  # everybody has forgotten what was in it
+            self._stops.clear()
             self._launch()
             return
-        self.log.warn("{how}", how=how)
-        self.restarts += 1
-        if lived_s > HEALTHY_S:
-            self._delay = FIRST_RESTART_S
-        self._restart = self._reactor.callLater(self._delay, self._launch)
-        self._delay = min(self._delay * 2, MOST_RESTART_S)
-        self.tell(m.ExecutorDied(running, how))
+        facts = list(self._facts(ending))
+        self._waiting.clear()  # they are told as returned, as all that had not begun
+        if self._drained:
+            self._launch()
+        else:
+            self._accident(ending)
+        for fact in facts:
+            self.tell(fact)
 
-
-class _ChildProcess(ProcessProtocol):
-    """One child: its process, its channel, its status page and the end of its stderr."""
-
-    def __init__(self, reactor: Any, nthreads: int, owner: ChildExecutor) -> None:
-        self._reactor = reactor
-        self._owner = owner
-        self._nthreads = nthreads
-        self._born = reactor.seconds()
-        self._stderr = b""
-        self._reaper: Any = None
-        self._killer: Any = None
-        with tempfile.TemporaryFile() as page:
-            page.truncate(child.status_bytes(nthreads))
-            self._status = mmap.mmap(page.fileno(), child.status_bytes(nthreads))
-            ours, theirs = socket.socketpair()
-            with theirs:
-                argv = [sys.executable, "-m", "twisted_dist.execution", "3", "4"]
-                argv += [str(nthreads), str(os.getpid())]
-                self._process = reactor.spawnProcess(
-                    self,
-                    sys.executable,
-                    argv,
-                    env=dict(os.environ),
-                    childFDs={0: "w", 1: 1, 2: "r", 3: theirs.fileno(), 4: page.fileno()},
-                )
-        self.pid = self._process.pid
-        self._channel = _Channel(owner, self._channel_closed)
-        SocketTransport(reactor, ours, self._channel)
-
-    def send(self, message: list[Any]) -> None:
-        """One frame to the child."""
-        payload = msgpack.packb(message, use_bin_type=True)
-        if self._channel.transport is not None:
-            write_now(self._channel.transport, frame(payload))
-
-    def stop(self) -> None:
-        """Close the channel, which ends the child; kill it if it does not."""
-        if self._channel.transport is not None:
-            self._channel.transport.loseConnection()
-        self._killer = self._reactor.callLater(STOP_PATIENCE_S, self.kill)
-
-    def kill(self) -> None:
-        """End the process at once."""
-        if self._killer is not None and self._killer.active():
-            self._killer.cancel()
-        self._killer = None
-        try:
-            self._process.signalProcess("KILL")
-        except Exception:  # it ended just now, and will be reaped
-            self._poll_for_end()
-
-    def _channel_closed(self) -> None:
-        self._poll_for_end()
-
-    def _poll_for_end(self) -> None:
-        """Reap without SIGCHLD: a reactor in a thread gets no signals."""
-        self._reaper = None
-        if self.pid is not None:
-            process.reapAllProcesses()
-        if self.pid is not None:
-            self._reaper = self._reactor.callLater(0.02, self._poll_for_end)
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Pass standard error on, and remember its end."""
-        self._stderr = (self._stderr + data)[-STDERR_TAIL:]
-        sys.stderr.write(data.decode(errors="replace"))
-        sys.stderr.flush()
-
-    def processEnded(self, reason: Failure) -> None:
-        """Everything of it is closed: say how it ended."""
-        pid, self.pid = self.pid, None
-        for each in (self._reaper, self._killer):
-            if each is not None and each.active():
-                each.cancel()
-        running = []
-        for task, _attempt in child.STATUS.iter_unpack(self._status):
-            if task:
-                running.append(task - 1)
-        self._status.close()
-        if self._channel.transport is not None:
-            self._channel.transport.abortConnection()
-        how = f"process {pid} on {socket.gethostname()} {_ending(reason)}"
-        tail = self._stderr.decode(errors="replace").strip()
-        if tail:
-            how += f"; the end of its standard error: {tail[-1000:]}"
-        self._owner.child_ended(running, how, self._reactor.seconds() - self._born)
-
-
-def _ending(reason: Failure) -> str:
-    value: Any = reason.value
-    if isinstance(value, ProcessDone):
-        return "exited with status 0"
-    if value.signal is not None:
-        return f"was killed by {signal.Signals(value.signal).name}"
-    return f"exited with status {value.exitCode}"
-
-
-class _Channel(Protocol):
-    """The nanny's end of the socketpair."""
-
-    transport: Any
-
-    def __init__(self, owner: ChildExecutor, closed: Callable[[], None]) -> None:
-        self._owner = owner
-        self._closed = closed
-        self._decoder = FrameDecoder(MAX_CHANNEL_BYTES)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Hand on complete frames."""
-        for payload in self._decoder.feed(data):
-            message = msgpack.unpackb(payload, raw=False, strict_map_key=False)
-            if message[0] == child.READY:
-                self._owner.child_ready()
+    def _facts(self, ending: Ending) -> Iterator[object]:
+        """What its end means for the tasks that were in it."""
+        stopped: list[Running] = []
+        killed: list[TaskId] = []
+        for each in ending.culprits:
+            if self._stops.is_asked(each.task_id, each.attempt):
+                stopped.append(each)
             else:
-                self._owner.received(message)
+                killed.append(each.task_id)
+        if stopped:
+            yield self._stops.ended(stopped, ending.how)
+        self._stops.clear()
+        yield m.ExecutorDied(killed, ending.how)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The child ended or closed it; see that it is reaped."""
-        self.transport = None
-        self._closed()
+    def _accident(self, ending: Ending) -> None:
+        self.log.warn("{how}", how=ending.how)
+        self.restarts += 1
+        if self._ended or ending.running or ending.lived_s > HEALTHY_S:
+            self._delay = FIRST_RESTART_S
+        self._stillborn = 0 if self._is_ready else self._stillborn + 1
+        if self._stillborn >= MOST_STILLBORN:
+            why = f"{self._stillborn} processes in a row did not start; the last: {ending.how}"
+            if self._first is not None:
+                first, self._first = self._first, None
+                first.errback(RuntimeError(why))
+            self.gave_up(why)
+            return
+        delay = self._delay * self._chance.uniform(0.5, 1.5)
+        self._restart = self._reactor.callLater(delay, self._launch)
+        self._delay = min(self._delay * 2, MOST_RESTART_S)

@@ -15,6 +15,7 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import Hooks, SlotPool
+from twisted_dist.services.stops import Stops
 
 #: seconds between flushes while tasks are unfinished
 TICK_S = 0.005
@@ -37,6 +38,12 @@ class Executor(Protocol):
 
     tell: Callable[[object], None]
     get_pass: GetPass
+    #: called with one line when there is no hope of running any task
+    gave_up: Callable[[str], None]
+
+    @property
+    def rss(self) -> int:
+        """Bytes of memory of the process that runs tasks, where it is another one."""
 
     def start(self) -> Any:
         """Begin; fires (or returns) when tasks can be run."""
@@ -50,6 +57,9 @@ class Executor(Protocol):
     def drop(self, ids: Sequence[TaskId]) -> None:
         """Do not run these, where not begun; those are told as returned."""
 
+    def stop_tasks(self, ids: Sequence[TaskId], attempts: Sequence[int]) -> None:
+        """End these attempts; what had begun is told as stopped, unless it ends by itself."""
+
     def restart(self) -> Any:
         """Forget all tasks, whether they run or not; fires (or returns) when others can be run."""
 
@@ -58,9 +68,16 @@ class Executor(Protocol):
 
 
 class ThreadExecutor:
-    """Runs tasks in threads of this process: for embedding, tests and trusted code."""
+    """Runs tasks in threads of this process: for embedding, tests and trusted code.
+
+    A task that is to stop and does not, as it is in C for long, goes on to its end.
+    """
+
+    rss = 0
 
     def __init__(self, reactor: Any, nthreads: int) -> None:
+        self.gave_up: Callable[[str], None] = lambda why: None
+        self._stops = Stops()
         self.tell: Callable[[object], None] = lambda fact: None
         self.get_pass: GetPass = no_pass
         self._reactor = reactor
@@ -101,6 +118,16 @@ class ThreadExecutor:
         if self._pool is not None:
             self.tell(m.ExecutionReturned(self._pool.drop(ids)))
 
+    def stop_tasks(self, ids: Sequence[TaskId], attempts: Sequence[int]) -> None:
+        """Take back what has not begun, and raise `TaskStopped` in what has."""
+        self.drop(ids)
+        if self._pool is None:
+            return
+        stopped = self._pool.stop_tasks(zip(ids, attempts))
+        for task_id, attempt, where in stopped:
+            self._stops.ask([task_id], [attempt])
+            self._stops.note([task_id], [attempt], [where])
+
     def _deliver(self, outcomes: list[Outcome]) -> None:
         """In a slot's thread: hand over, waking the reactor once for what gathers."""
         with self._lock:
@@ -127,14 +154,14 @@ class ThreadExecutor:
                 )
             )
         if bad:
-            self.tell(
-                m.ExecutionErred(
-                    [each.task_id for each, _ in bad],
-                    [each.attempt for each, _ in bad],
-                    [error[0] for _, error in bad],
-                    [error[1] for _, error in bad],
-                )
+            facts = self._stops.sort(
+                [each.task_id for each, _ in bad],
+                [each.attempt for each, _ in bad],
+                [error[0] for _, error in bad],
+                [error[1] for _, error in bad],
             )
+            for fact in facts:
+                self.tell(fact)
 
     def _tell_waiting(self, task_id: TaskId, attempt: int, waits: bool) -> None:
         """In a slot's thread."""

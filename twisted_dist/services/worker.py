@@ -1,4 +1,4 @@
-"""`Worker` and `Nanny`: the worker's machine with a network, a store and an executor."""
+"""`Worker`: the worker's machine with a network, a store and an executor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
-from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.passes import Passes
@@ -44,6 +43,7 @@ _FROM_SCHEDULER: Final = (
     schema.TASKS.number,
     schema.FORGET.number,
     schema.DROP.number,
+    schema.STOP.number,
     schema.COPY.number,
     schema.RESTART.number,
     schema.PASS.number,
@@ -53,6 +53,7 @@ _REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportFailed: schema.FAILED,
     m.ReportReturned: schema.RETURNED,
     m.ReportKilled: schema.KILLED,
+    m.ReportStopped: schema.STOPPED,
     m.ReportMissing: schema.MISSING,
     m.ReportSeceded: schema.SECEDED,
     m.ReportCopies: schema.COPIES,
@@ -77,7 +78,7 @@ class Worker(ListeningService):
             for in the environment and in the user's home.
         insecure: the scheduler is so too: no TLS, and everything is allowed to whoever comes.
 
-    Use `Nanny` where the code is not trusted to leave its process alone.
+    Use `Nanny` (`services.nanny`) where the code is not trusted to leave its process alone.
     """
 
     kind = "worker"
@@ -112,6 +113,9 @@ class Worker(ListeningService):
         self._stream: StreamProtocol | None = None
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._stimulate
+        self._executor.gave_up = self._leave
+        #: told why, when this worker leaves since it can run no tasks
+        self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
         self._executor.get_pass = self._passes.get
         self._pool = DataPool(self.reactor, name or "worker", self._membership)
@@ -266,6 +270,12 @@ class Worker(ListeningService):
         if self._restarting is None:
             self._dial()
 
+    def _leave(self, why: str) -> None:
+        """There is no hope of running tasks here: others shall have them."""
+        self.log.error("{name} leaves: {why}", name=self.name or self.address, why=why)
+        self.left(why)
+        self._end_by_command()
+
     def _restart(self) -> None:
         """Start the executor anew, and register when it is ready: nothing of before is left."""
         self._restarting = defer.maybeDeferred(self._executor.restart)
@@ -287,6 +297,7 @@ class Worker(ListeningService):
     def metrics(self) -> dict[str, float]:
         """What a heartbeat carries: bytes of this process, values held, tasks under way."""
         rss = psutil.Process().memory_info().rss
+        rss += self._executor.rss
         return {"rss": rss, "held": len(self.core.held), "tasks": len(self.core.tasks)}
 
     # -- control
@@ -324,6 +335,8 @@ class Worker(ListeningService):
             self._stimulate(m.DataForgotten(**fields))
         elif number == schema.DROP.number:
             self._stimulate(m.DropRequested(**fields))
+        elif number == schema.STOP.number:
+            self._stimulate(m.StopRequested(**fields))
         elif number == schema.COPY.number:
             self._stimulate(m.CopiesAsked(**fields))
         elif number == schema.PASS.number:
@@ -360,6 +373,8 @@ class Worker(ListeningService):
                 fetch.addErrback(lambda f: self.log.failure("fetching failed", failure=f))
             elif isinstance(each, m.DropExecution):
                 self._executor.drop(each.ids)
+            elif isinstance(each, m.StopExecution):
+                self._executor.stop_tasks(each.ids, each.attempts)
         if self._stream is not None:
             self._stream.flush()
 
@@ -378,16 +393,3 @@ class Worker(ListeningService):
             sizes = [value_nbytes(value) for value in values.values()]
             absent = [each for each in ids if each not in values]
             self._stimulate(m.FetchFinished(address, list(values), sizes, absent, silent))
-
-
-class Nanny(Worker):
-    """A `Worker` whose tasks run in a supervised child process.
-
-    This process never runs or unpickles anything of the user's. A task that ends its
-    process costs that process, which is started again, and nothing that is held here.
-    """
-
-    kind = "nanny"
-
-    def _make_executor(self) -> Executor:
-        return ChildExecutor(self.reactor, self.nthreads)

@@ -19,6 +19,7 @@ _FROM_WORKER: Final = {
     schema.FAILED.number: s.TasksErred,
     schema.RETURNED.number: s.TasksReturned,
     schema.KILLED.number: s.TasksKilled,
+    schema.STOPPED.number: s.TasksStopped,
     schema.MISSING.number: s.InputsMissing,
     schema.COPIES.number: s.ReplicasAdded,
     schema.PUT.number: s.DataPut,
@@ -39,6 +40,7 @@ _TO_WORKER: Final = {
     i.SendFunction: schema.GIVE_FUNCTION,
     i.ReleaseData: schema.FORGET,
     i.DropTasks: schema.DROP,
+    i.StopTasks: schema.STOP,
     i.CopyData: schema.COPY,
     i.RestartWorker: schema.RESTART,
 }

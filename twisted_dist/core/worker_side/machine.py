@@ -33,12 +33,14 @@ class WorkerCore:
             m.ExecutionErred: self._erred,
             m.ExecutionReturned: self._returned,
             m.ExecutionWaits: self._execution_waits,
+            m.ExecutionStopped: self._execution_stopped,
             m.ExecutorDied: self._executor_died,
             m.FetchFinished: self._fetch_finished,
             m.CopiesAsked: self._copies_asked,
             m.DataPut: self._data_put,
             m.DataForgotten: self._data_forgotten,
             m.DropRequested: self._drop_requested,
+            m.StopRequested: self._stop_requested,
         }
 
     def handle(self, stimulus: object) -> list[object]:
@@ -165,6 +167,17 @@ class WorkerCore:
         ids, attempts = zip(*current)
         return [m.ReportSeceded(list(ids), list(attempts), fact.waiting)]
 
+    def _execution_stopped(self, fact: m.ExecutionStopped) -> list[object]:
+        report = m.ReportStopped([], [], [])
+        for task_id, attempt, text in zip(fact.ids, fact.attempts, fact.texts):
+            task = self.tasks.get(task_id)
+            if task is not None and task.attempt == attempt:
+                del self.tasks[task_id]
+                report.ids.append(task_id)
+                report.attempts.append(attempt)
+                report.texts.append(text)
+        return [report] if report.ids else []
+
     def _executor_died(self, fact: m.ExecutorDied) -> list[object]:
         killed = m.ReportKilled([], [], [])
         returned = m.ReportReturned([], [])
@@ -272,6 +285,20 @@ class WorkerCore:
                 returned.attempts.append(task.attempt)
         out: list[object] = [m.DropExecution(executing)] if executing else []
         return [*out, returned] if returned.ids else out
+
+    def _stop_requested(self, fact: m.StopRequested) -> list[object]:
+        running = m.StopExecution([], [])
+        returned = m.ReportReturned([], [])
+        for task_id, attempt in zip(fact.ids, fact.attempts):
+            task = self.tasks.get(task_id)
+            if task is None or task.attempt != attempt:
+                continue
+            if not task.executing:
+                del self.tasks[task_id]
+            which = running if task.executing else returned
+            which.ids.append(task_id)
+            which.attempts.append(attempt)
+        return [each for each in (running, returned) if each.ids]
 
 
 def _lack(task: m.WorkerTask, inputs: list[TaskId], missing: m.ReportMissing) -> None:

@@ -84,8 +84,17 @@ class ExecutionWaits:
 
 
 @record
+class ExecutionStopped:
+    """These were ended as asked; *texts* say where they were."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    texts: Sequence[str]
+
+
+@record
 class ExecutorDied:
-    """The process that ran tasks ended; *running* are those it had begun."""
+    """The process that ran tasks ended; *running* are those of which one has ended it."""
 
     running: Sequence[TaskId]
     text: str
@@ -132,6 +141,14 @@ class DropRequested:
     ids: Sequence[TaskId]
 
 
+@record
+class StopRequested:
+    """The scheduler wants these attempts to end, begun or not."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+
+
 # -- instructions
 
 
@@ -147,6 +164,14 @@ class DropExecution:
     """Take these back from the executor, where it has not begun."""
 
     ids: list[TaskId]
+
+
+@record
+class StopExecution:
+    """End these, should they run."""
+
+    ids: list[TaskId]
+    attempts: list[int]
 
 
 @record
@@ -204,6 +229,15 @@ class ReportReturned:
 @record
 class ReportKilled:
     """Tell the scheduler that the process died while these ran."""
+
+    ids: list[TaskId]
+    attempts: list[int]
+    texts: list[str]
+
+
+@record
+class ReportStopped:
+    """Tell the scheduler that these were ended as it asked."""
 
     ids: list[TaskId]
     attempts: list[int]

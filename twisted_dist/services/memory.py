@@ -1,0 +1,59 @@
+"""How much memory there is, and how much of it a worker's tasks may use."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from typing import Final
+
+import psutil
+
+from twisted_dist.errors import UsageProblem
+
+#: where Linux says what a control group may use: version 2, version 1
+_GROUP_LIMITS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+_UNITS: Final = {
+    "": 1,
+    **{f"{letter}b": 1000**n for n, letter in enumerate("kmgt", 1)},
+    **{f"{letter}ib": 1024**n for n, letter in enumerate("kmgt", 1)},
+    "b": 1,
+}
+_AMOUNT: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)")
+
+
+def machine_memory() -> int:
+    """Bytes that processes here may use: the machine's, or its control group's if that is less."""
+    total = int(psutil.virtual_memory().total)
+    for path in _GROUP_LIMITS:
+        with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            total = min(total, int(file.read()))  # "max" is no number
+    return total
+
+
+def memory_limit(given: int | str, nthreads: int) -> int:
+    """Bytes that a worker of *nthreads* threads may use; 0 for any number.
+
+    Args:
+        given: as of `services.nanny.Nanny`.
+        nthreads: tasks at a time; ``"auto"`` is the machine's memory by the share of its cores
+            that they take, as dask.distributed has it.
+
+    Raises:
+        UsageProblem: it is none of what is understood.
+    """
+    if isinstance(given, int):
+        return given
+    text = given.strip().lower()
+    if text == "auto":
+        return int(machine_memory() * min(1.0, nthreads / (os.cpu_count() or 1)))
+    match = _AMOUNT.fullmatch(text)
+    if match is None or match[2] not in _UNITS:
+        raise UsageProblem(f"{given!r} is no amount of memory: auto, 0, 0.5, 4GiB or bytes")
+    amount = float(match[1])
+    if not match[2] and 0 < amount <= 1 and ("." in match[1]):
+        return int(machine_memory() * amount)
+    return int(amount * _UNITS[match[2]])
