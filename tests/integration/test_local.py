@@ -1,5 +1,6 @@
 """A real local cluster: daemons, nannies, a blocking client."""
 
+import asyncio
 import importlib
 import os
 import signal
@@ -184,3 +185,25 @@ def test_exception_with_half_a_character(client):
     assert isinstance(problem, ValueError)
     assert str(problem) == "no file \udcff"
     assert client.gather(client.map(abs, range(-4, 0))) == [4, 3, 2, 1]
+
+
+async def nap(seconds, n):
+    """A task that waits, and uses nothing meanwhile."""
+    await asyncio.sleep(seconds)
+    return n
+
+
+def fire_later(seconds, n):
+    """The same, with Twisted."""
+    from twisted.internet import reactor, task
+
+    return task.deferLater(reactor, seconds, lambda: n)
+
+
+@pytest.mark.parametrize("function", [nap, fire_later], ids=["coroutine", "deferred"])
+def test_a_thousand_wait_together(client, function):
+    """Coroutines and Deferreds of a thousand tasks wait together on two threads."""
+    begun = time.monotonic()
+    futures = client.map(function, [1.0] * 1000, range(1000))
+    assert client.gather(futures) == list(range(1000))
+    assert time.monotonic() - begun < 100  # one after another on two threads: 500 s

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NoReturn
@@ -23,6 +24,7 @@ from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.current import Pass, RunningTask
+from twisted_dist.execution.pending import MOST_PENDING
 from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
@@ -47,8 +49,17 @@ PASS_S: Final = 60.0
 
 
 def most_slots(nthreads: int) -> int:
-    """Entries of the status page: tasks that wait for others have a slot each as well."""
-    return nthreads + MOST_WAITING
+    """Entries of the status page: tasks that wait for something have one each as well."""
+    return nthreads + MOST_WAITING + MOST_PENDING
+
+
+def _note_pending(status: StatusPage, first: int, index: int, spec: TaskSpec | None) -> None:
+    """In the event loop's thread: a task waits on it, or no longer."""
+    if spec is None:
+        status.note_idle(first + index)
+    else:
+        status.note_thread(first + index, threading.get_ident())
+        status.note_task(first + index, spec.task_id, spec.attempt)
 
 
 def _end_on_error() -> NoReturn:
@@ -92,6 +103,7 @@ class Child:
             on_thread=lambda slot: status.note_thread(slot, threading.get_ident()),
             on_start=status.note_task,
             on_end=status.note_idle,
+            on_pending=partial(_note_pending, status, nthreads + MOST_WAITING),
             on_wait=self._tell_waiting,
             ask_pass=self._ask_pass,
             lead=self._lead,
@@ -158,8 +170,8 @@ class Child:
                 self._pool.keep(self._first)
             self._pool.put(specs)
 
-    def _tell_waiting(self, task_id: int, attempt: int, waits: bool) -> None:
-        self._send([WAITING, [task_id], [attempt], waits])
+    def _tell_waiting(self, ids: list[int], attempts: list[int], waits: bool) -> None:
+        self._send([WAITING, ids, attempts, waits])
 
     def _ask_pass(self, task: RunningTask) -> Pass:
         """In a task's thread: ask the nanny, and wait; another thread reads the answer."""
@@ -197,7 +209,7 @@ class Child:
     def _drain(self) -> None:
         """Give back what has not begun, and say whether anything is left."""
         self._send([DROPPED, self._pool.drop(self._pool.waiting)])
-        self._send([DRAINED, not self._pool.unfinished])
+        self._send([DRAINED, self._pool.is_empty])
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         if len(outcomes) == 1:

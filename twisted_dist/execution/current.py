@@ -49,8 +49,8 @@ class RunningTask:
     @contextlib.contextmanager
     def wait(self) -> Iterator[None]:
         """While the body runs, the task uses no thread of its worker's."""
-        self._on_wait(self, True)
         try:
+            self._on_wait(self, True)
             yield
         finally:
             self._on_wait(self, False)

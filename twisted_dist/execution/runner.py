@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from twisted_dist.aliases import Digest, TaskId, Value
+from twisted_dist.execution.deferreds import fired, is_deferred
 from twisted_dist.execution.payloads import (
     MAX_VALUE,
     dump_exception,
@@ -47,14 +48,17 @@ class TaskSpec:
 class Outcome:
     """How a task ended: a value, or an error (pickled exception and traceback)."""
 
-    __slots__ = ("attempt", "duration_us", "error", "nbytes", "task_id", "value")
+    __slots__ = ("attempt", "awaited", "duration_us", "error", "nbytes", "task_id", "value")
 
     def __init__(self, spec: TaskSpec) -> None:
         self.task_id = spec.task_id
         self.attempt = spec.attempt
         self.value: Value = b""
         self.nbytes = 0
+        #: for which it used its thread
         self.duration_us = 0
+        #: the coroutine or Deferred whose result it will be
+        self.awaited: Any = None
         self.error: tuple[bytes, str] | None = None
 
 
@@ -77,7 +81,11 @@ class TaskRunner:
         return function
 
     def run(self, spec: TaskSpec) -> Outcome:
-        """Run a task. Never raises: whatever goes wrong is the task's error."""
+        """Run a task. Never raises: whatever goes wrong is the task's error.
+
+        Where its function returns a coroutine or a Deferred, it has not ended: that is the
+        outcome's ``awaited``.
+        """
         outcome = Outcome(spec)
         started = self._clock()
         try:
@@ -85,14 +93,34 @@ class TaskRunner:
             values = [load_value(value) for value in spec.inputs]
             args, kwargs = load_call(spec.call, values)
             result = function(*args, **kwargs)
-            if inspect.iscoroutine(result):
-                result = asyncio.run(result)
-            outcome.value = dump_value(result)
-            outcome.nbytes = value_nbytes(outcome.value)
-            if outcome.nbytes > MAX_VALUE:
-                size, outcome.value = outcome.nbytes, b""
-                raise ValueError(f"the result takes {size} bytes, more than {MAX_VALUE}")
+            if inspect.iscoroutine(result) or is_deferred(result):
+                outcome.awaited = result
+            else:
+                self._finish(outcome, result)
         except BaseException as problem:
             outcome.error = dump_exception(problem)
         outcome.duration_us = int((self._clock() - started) * 1e6)
         return outcome
+
+    def _finish(self, outcome: Outcome, result: Any) -> None:
+        outcome.value = dump_value(result)
+        outcome.nbytes = value_nbytes(outcome.value)
+        if outcome.nbytes > MAX_VALUE:
+            size, outcome.value = outcome.nbytes, b""
+            raise ValueError(f"the result takes {size} bytes, more than {MAX_VALUE}")
+
+    async def complete(self, outcome: Outcome) -> None:
+        """Wait for what a task's function has returned. Never raises, as `run`."""
+        awaited = outcome.awaited
+        try:
+            self._finish(outcome, await (fired(awaited) if is_deferred(awaited) else awaited))
+        except BaseException as problem:
+            outcome.error = dump_exception(problem)
+        outcome.awaited = None
+
+    def give_up(self, outcome: Outcome) -> None:
+        """Let what `complete` never began end as cancelled."""
+        awaited, outcome.awaited = outcome.awaited, None
+        if awaited is not None:
+            (awaited.cancel if is_deferred(awaited) else awaited.close)()
+            outcome.error = dump_exception(asyncio.CancelledError())

@@ -8,6 +8,7 @@ milliseconds while tasks are unfinished, so a fast result never waits behind a s
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
@@ -21,6 +22,7 @@ from twisted_dist.errors import RefusedError, TaskStopped
 from twisted_dist.execution import runner as runners
 from twisted_dist.execution.current import Pass, RunningTask, running
 from twisted_dist.execution.payloads import dump_exception
+from twisted_dist.execution.pending import Pending
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.stopping import raise_in, take_back, where_is
 
@@ -44,7 +46,8 @@ class Hooks:
         on_start: told slot, task id and attempt when a task begins.
         on_end: told a slot whose tasks have ended, and their outcomes were delivered: not before,
             since what a task has broken shows there at the latest.
-        on_wait: told task id, attempt and whether it waits for other tasks from now on.
+        on_wait: told ids and attempts, and whether those use no slot from now on, or one again.
+        on_pending: told an index and the task that waits there without a slot, or None.
         ask_pass: blocks for a pass for a running task.
         lead: asked for a task by a slot that finds none, before it waits for one; may block.
         more: whether `lead` would find one at once; outcomes gather while it does.
@@ -54,7 +57,8 @@ class Hooks:
     on_thread: Callable[[int], None] = lambda slot: None
     on_start: Callable[[int, TaskId, int], None] = lambda slot, task_id, attempt: None
     on_end: Callable[[int], None] = lambda slot: None
-    on_wait: Callable[[TaskId, int, bool], None] = lambda task_id, attempt, waits: None
+    on_wait: Callable[[list[TaskId], list[int], bool], None] = lambda ids, attempts, waits: None
+    on_pending: Callable[[int, TaskSpec | None], None] = lambda index, spec: None
     ask_pass: Callable[[RunningTask], Pass] = _no_pass
     lead: Callable[[], TaskSpec | None] | None = None
     more: Callable[[], bool] = lambda: False
@@ -96,6 +100,9 @@ class SlotPool:
         self._seceded: set[TaskSpec] = set()
         #: slots to end when they become free
         self._surplus = 0
+        #: tasks that wait without a slot, and those of them that were not told of yet
+        self._pending = Pending(runner, self._add, self.flush, hooks.on_pending)
+        self._began: list[TaskSpec] = []
         self._free_slots = list(range(nthreads + MOST_WAITING - 1, nthreads - 1, -1))
         self._threads = {slot: self._thread(slot) for slot in range(nthreads)}
 
@@ -110,8 +117,13 @@ class SlotPool:
 
     @property
     def unfinished(self) -> bool:
-        """Whether some task waits, runs, or has an outcome not delivered."""
+        """Whether some task waits for a slot, uses one, or has an outcome not delivered."""
         return bool(self._waiting or self._running or self._outcomes)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no task at all."""
+        return not (self.unfinished or self._pending)
 
     @property
     def idle(self) -> bool:
@@ -149,7 +161,7 @@ class SlotPool:
             Those that do, and where each was.
         """
         which = set(wanted)
-        stopped = []
+        stopped = self._pending.stop_tasks(which)
         for spec, thread in list(self._running.items()):
             if (spec.task_id, spec.attempt) not in which or spec.stopping:
                 continue
@@ -165,12 +177,17 @@ class SlotPool:
         """Deliver what has gathered."""
         with self._lock:
             outcomes, self._outcomes = self._outcomes, []
+            began, self._began = self._began, []
+            if began:
+                ids, attempts = [s.task_id for s in began], [s.attempt for s in began]
+                self._hooks.on_wait(ids, attempts, True)
             if outcomes:
                 self._deliver(outcomes)
 
     def stop(self, patience_s: float = 1.0) -> None:
         """End idle threads; one that is inside a task is left behind, as a daemon."""
         self._waiting.clear()
+        self._pending.close()
         threads = list(self._threads.values())
         for _ in threads:
             self._queue.put(None)
@@ -185,6 +202,8 @@ class SlotPool:
             spec: TaskSpec = running.spec
             if spec.stopping:
                 take_back()
+                if waits:
+                    raise TaskStopped
             if (spec in self._seceded) is not waits:
                 self._secede(spec, waits)
         if spec.stopping:
@@ -207,7 +226,7 @@ class SlotPool:
                 self._seceded.add(spec)
         if not waits:
             self.look()  # an idle slot may be the one to end
-        self._hooks.on_wait(spec.task_id, spec.attempt, waits)
+        self._hooks.on_wait([spec.task_id], [spec.attempt], waits)
         if waits:
             self.flush()
 
@@ -262,8 +281,11 @@ class SlotPool:
                     continue
                 del waiting[spec.task_id]
             outcome = self._run(slot, spec, thread)
-            with self._lock:
-                self._outcomes.append(outcome)
+            if outcome.awaited is None:
+                with self._lock:
+                    self._outcomes.append(outcome)
+            else:
+                self._await(spec, outcome)
             del self._running[spec]
             now = perf_counter()
             if now - self._delivered_at > DELIVER_S or not (waiting or more()):
@@ -271,6 +293,20 @@ class SlotPool:
                 self.flush()
                 on_end(slot)
             spec = outcome = None  # type: ignore[assignment]  # hold nothing while idle
+
+    def _await(self, spec: TaskSpec, outcome: Outcome) -> None:
+        """Let a task wait without its slot; where too many do already, it keeps that."""
+        with self._lock:  # that it waits is told before what comes of it
+            waits = self._pending.add(spec, outcome)
+            if waits:
+                self._began.append(spec)
+        if not waits:
+            asyncio.run(self._runner.complete(outcome))
+            self._add(outcome)
+
+    def _add(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._outcomes.append(outcome)
 
     def _run(self, slot: int, spec: TaskSpec, thread: int) -> Outcome:
         """Run a task, and be sure that no stop that was meant for it comes later."""
@@ -289,6 +325,8 @@ class SlotPool:
             spec.ended = True
             self._settle()
         running.spec = None
+        if self._seceded and spec in self._seceded:  # it was stopped just when it was to go on
+            self._secede(spec, False)
         return outcome
 
     def _settle(self) -> None:

@@ -163,9 +163,9 @@ class ThreadExecutor:
             for fact in facts:
                 self.tell(fact)
 
-    def _tell_waiting(self, task_id: TaskId, attempt: int, waits: bool) -> None:
+    def _tell_waiting(self, ids: list[TaskId], attempts: list[int], waits: bool) -> None:
         """In a slot's thread."""
-        self._reactor.callFromThread(self.tell, m.ExecutionWaits([task_id], [attempt], waits))
+        self._reactor.callFromThread(self.tell, m.ExecutionWaits(ids, attempts, waits))
 
     def _ask_pass(self, task: RunningTask) -> Pass:
         """In a slot's thread: block until the reactor's thread has one."""
