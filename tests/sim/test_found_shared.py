@@ -9,7 +9,7 @@ from tests.support import simtasks as t
 from tests.support.simcluster import SCHEDULER_IP
 from tests.support.stimuli import DIGEST, submitted
 from twisted_dist.aliases import HERE
-from twisted_dist.client.coordination import Lock
+from twisted_dist.client.coordination import Lock, Queue, Variable
 from twisted_dist.core import instructions as i
 from twisted_dist.core import invariants
 from twisted_dist.core import stimuli as s
@@ -34,6 +34,12 @@ def one_worker(nthreads=1):
     core.handle(s.ClientJoined(2, "c"), 0.0)
     core.handle(s.FunctionDefined(2, DIGEST, "f", b"x"), 0.0)
     return core
+
+
+def give_up(waiting):
+    """Have a client wait no longer for what it has just asked for."""
+    waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
+    waiting.cancel()
 
 
 def test_parcel_with_a_future_whose_result_was_lost():
@@ -70,16 +76,49 @@ def test_lease_that_its_client_does_not_know():
     mine, theirs = Lock("mine", client=client), Lock("theirs", client=other)
     assert cluster.wait(mine.acquire())
     assert cluster.wait(theirs.acquire())
-    waiting = Lock("theirs", client=client).acquire()
+    give_up(Lock("theirs", client=client).acquire())
     cluster.net.run_for(1.0)
-    waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
-    waiting.cancel()
     cluster.wait(theirs.release())
     cluster.net.run_for(100.0)
     again = cluster.wait(Lock("theirs", client=other).acquire(timeout=1.0))
     cluster.wait(other.close())
     end(cluster, client)
     assert again
+
+
+def test_item_that_came_when_its_taker_waited_no_more():
+    """`Queue.get` gives an item back that came too late: the scheduler kept it for that taker."""
+    cluster, client, _ = start("a")
+    other = cluster.client()
+    give_up(Queue("x", client=client).get())
+    cluster.wait(Queue("x", client=other).put([other.submit(t.double, 1)]))
+    cluster.net.run_for(1.0)
+    (got,) = cluster.wait(Queue("x", client=other).get(timeout=0))
+    assert cluster.wait(got.result()) == 2
+    del got
+    cluster.net.run_for(10.0)
+    left = dict(cluster.scheduler.core.state.tasks)
+    cluster.wait(other.close())
+    end(cluster, client)
+    assert not left
+
+
+def test_futures_that_came_when_nobody_waited():
+    """`Variable.get` and `get_dataset` release the futures in an answer that came too late."""
+    cluster, client, _ = start("a")
+    other = cluster.client()
+    cluster.wait(other.publish_dataset([other.submit(t.double, 1)], name="x"))
+    give_up(Variable("x", client=client).get())
+    give_up(client.get_dataset("x"))
+    cluster.wait(Variable("x", client=other).set([other.submit(t.double, 2)]))
+    cluster.net.run_for(10.0)
+    cluster.wait(other.unpublish_dataset("x"))
+    cluster.wait(Variable("x", client=other).delete())
+    cluster.net.run_for(10.0)
+    left = dict(cluster.scheduler.core.state.tasks)
+    cluster.wait(other.close())
+    end(cluster, client)
+    assert not left
 
 
 def test_second_lease_lasts_as_long_as_its_holder_thinks():
@@ -130,6 +169,16 @@ def test_data_put_before_the_worker_registered_anew():
     core.handle(s.DataScattered(2, [FIRST], [1], 1), 3.0)
     task = core.state.tasks.get(FIRST)
     assert task is None or not task.who_has
+
+
+def test_data_put_while_its_worker_registered_anew():
+    """`Submissions` count data where its worker says it is, under whatever number it was put."""
+    core = one_worker()
+    core.handle(s.WorkerLost(1, "severed"), 0.0)
+    core.handle(s.WorkerJoined(3, "h:1", "w", 1), 1.0)
+    core.handle(s.DataPut(3, [FIRST]), 2.0)  # put before it knew that it is number 3 now
+    core.handle(s.DataScattered(2, [FIRST], [1], 1), 3.0)
+    assert [each.id for each in core.state.tasks[FIRST].who_has or ()] == [3]
 
 
 def test_input_that_is_not_where_the_scheduler_thinks():

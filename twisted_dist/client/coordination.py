@@ -14,7 +14,7 @@ from twisted.internet import defer
 
 from twisted_dist.client.current import get_client
 from twisted_dist.client.leases import RENEW_S
-from twisted_dist.client.parcels import unwrap
+from twisted_dist.client.parcels import decline, unwrap
 from twisted_dist.errors import (
     ConnectionClosedError,
     LeaseLostError,
@@ -50,6 +50,14 @@ class _Shared:
 
     def _unwrap(self, told: Any) -> Any:
         return unwrap(self._client.session, self._client.make_future, told)
+
+    def _decline(self, told: Any) -> None:
+        decline(self._client.session, told)
+
+    def _tell(self, what: str, number: int) -> None:
+        """Ask for something whose answer nobody waits for."""
+        answer = defer.Deferred.fromCoroutine(self._ask(what, number=number))
+        answer.addErrback(lambda f: f.trap(RefusedError, ConnectionClosedError))
 
 
 class Semaphore(_Shared):
@@ -87,8 +95,7 @@ class Semaphore(_Shared):
     def _give_back(self, token: int) -> None:
         """A lease came when nobody waited for it any more."""
         if token:
-            returned = defer.Deferred.fromCoroutine(self._ask("release", number=token))
-            returned.addErrback(lambda f: f.trap(RefusedError, ConnectionClosedError))
+            self._tell("release", token)
 
     @property
     def token(self) -> int:
@@ -199,7 +206,7 @@ class Variable(_Shared):
         return self._client.run_coroutine(self._get, timeout)
 
     async def _get(self, timeout: float | None) -> Any:
-        told = await self._ask("variable-get", timeout=timeout)
+        told = await self._ask("variable-get", timeout=timeout, late=self._decline)
         if told is None:
             raise TimeoutError(f"{self!r} was not set within {timeout} s")
         return self._unwrap(told)
@@ -212,7 +219,7 @@ class Variable(_Shared):
 class Queue(_Shared):
     """A queue of values, with futures in them if you like.
 
-    Each item goes to one taker; to another if that is lost before it has it.
+    Each item goes to one taker; to another if that is lost before it has it, or waits no more.
 
     Args:
         name: its name.
@@ -238,12 +245,19 @@ class Queue(_Shared):
         return self._client.run_coroutine(self._get, timeout)
 
     async def _get(self, timeout: float | None) -> Any:
-        told = await self._ask("queue-get", number=self.maxsize, timeout=timeout)
+        what = {"number": self.maxsize, "timeout": timeout}
+        told = await self._ask("queue-get", **what, late=self._give_back)
         if told is None:
             raise TimeoutError(f"{self!r} had nothing within {timeout} s")
         value = self._unwrap(told[1:])
         await self._ask("queue-got", number=told[0])
         return value
+
+    def _give_back(self, told: Any) -> None:
+        """An item came when nobody waited for it any more."""
+        if told is not None:
+            self._decline(told[1:])
+            self._tell("queue-return", told[0])
 
     def qsize(self) -> Any:
         """How many values wait there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -9,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted_dist.client.future import Record
 from twisted_dist.client.operations import LOOK_S, flatten, wait_done, wait_for_workers
 from twisted_dist.client.options import as_names
-from twisted_dist.client.parcels import MakeFuture, unwrap
+from twisted_dist.client.parcels import MakeFuture, decline, unwrap
 from twisted_dist.client.pickling import Calls
 from twisted_dist.client.session import Session
 from twisted_dist.errors import UsageProblem
@@ -88,7 +89,8 @@ async def publish(session: Session, datasets: dict[str, Any], override: bool) ->
 
 async def dataset(session: Session, make: MakeFuture, name: str) -> Any:
     """A published value, with futures of this client in it."""
-    return unwrap(session, make, await session.ask("dataset", name))
+    told = await session.ask("dataset", name, late=partial(decline, session))
+    return unwrap(session, make, told)
 
 
 def named(data: tuple[Any, ...], name: str | None, datasets: dict[str, Any]) -> dict[str, Any]:

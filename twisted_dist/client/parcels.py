@@ -19,3 +19,11 @@ def unwrap(session: Session, make: MakeFuture, told: Sequence[Any]) -> Any:
     futures = [make(session, record) for record in session.adopt(ids, keys)]
     (value,), _ = load_call(blob, futures)
     return value
+
+
+def decline(session: Session, told: Sequence[Any] | None) -> None:
+    """Let go of the futures in a value that came when nobody waited for it any more."""
+    if told is not None:
+        _, ids, keys = told
+        for record in session.adopt(ids, keys):
+            session.drop(record.id)

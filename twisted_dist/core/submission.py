@@ -41,6 +41,8 @@ class Submissions:
 
     def __init__(self, state: SchedulerState) -> None:
         self._state = state
+        #: data that its client has not told of yet: {id: the workers that say that they hold it}
+        self._unclaimed: dict[TaskId, dict[SchedulerWorker, None]] = {}
 
     def function_defined(self, fact: s.FunctionDefined) -> None:
         """Keep a function that tasks will name."""
@@ -242,15 +244,23 @@ class Submissions:
         for task_id in fact.ids:
             task = state.tasks.get(task_id)
             if task is None:
-                state.alarms.at(state.now + CLAIM_S, partial(self._unclaimed, worker, task_id))
+                self._unclaimed.setdefault(task_id, {})[worker] = None
+                state.alarms.at(state.now + CLAIM_S, partial(self._forgo, worker, task_id))
             elif task.group.function is None and task.state is MEMORY:
                 add_holder(task, worker)
             else:
                 state.outbox.release(worker, task)
 
-    def _unclaimed(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+    def _forgo(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+        """What a worker has said that it holds is nobody's if it was not told of by now."""
         state = self._state
-        if task_id not in state.tasks and state.workers.get(worker.id) is worker:
+        holders = self._unclaimed.get(task_id, {})
+        if worker not in holders:
+            return
+        del holders[worker]
+        if not holders:
+            del self._unclaimed[task_id]
+        if state.workers.get(worker.id) is worker:
             client = state.clients.get(task_id >> CLIENT_SHIFT)
             if client is not None:
                 client.forgone.add(task_id)
@@ -258,7 +268,10 @@ class Submissions:
             state.outbox.release(worker, nobodys)
 
     def data_scattered(self, fact: s.DataScattered) -> None:
-        """A client has put values on a worker."""
+        """A client has put values on a worker.
+
+        That may have registered anew just before, and not have known: it says where they are.
+        """
         state = self._state
         client = state.clients.get(fact.client)
         if client is None:
@@ -268,23 +281,22 @@ class Submissions:
         state.submitted += len(fact.ids)
         client.top = max(client.top, max(fact.ids, default=0) + 1)
         for task_id, nbytes in zip(fact.ids, fact.nbytes):
-            worker = None if task_id in client.forgone else holder
             task = state.tasks.get(task_id)
             if task is None:
                 task = state.tasks[task_id] = SchedulerTask(task_id, group, b"")
                 add_want(task, client)
             if task.group.function is not None:
                 continue  # computed, not scattered: this client confuses its own ids
-            if task.state is ERRED:  # its first holder left before this copy was told of
-                if worker is not None:
+            holders = self._unclaimed.pop(task_id, {})
+            if holder is not None and task_id not in client.forgone:
+                holders[holder] = None
+            for worker in [each for each in holders if state.workers.get(each.id) is each]:
+                if task.state is ERRED:  # its first holder left before this copy was told of
                     state.outbox.release(worker, task)
-                continue
-            if worker is None:
-                pass
-            elif task.state is MEMORY:  # another copy
-                add_holder(task, worker)
-            else:
-                note_size(task, nbytes)
-                remember(state, task, worker, None)
+                elif task.state is MEMORY:  # another copy
+                    add_holder(task, worker)
+                else:
+                    note_size(task, nbytes)
+                    remember(state, task, worker, None)
             if task.state is RELEASED:
                 activate(state, task)  # finds that it is lost, and says so

@@ -1,7 +1,7 @@
 """Queues of values, with futures in them, that clients and tasks share by name.
 
 An item that was handed out stays on the books until its taker has said that it is there: if
-the taker is lost before, the item goes back to the front.
+the taker is lost before, or waited no more when it came, the item goes back to the front.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Queues:
             "queue-put": self._put,
             "queue-get": self._get,
             "queue-got": self._got,
+            "queue-return": self._return,
             "queue-size": self._size,
         }
 
@@ -114,6 +115,23 @@ class Queues:
             self._parcels.drop(handed[2])
         self._state.outbox.reply(client, fact.request, None)
 
+    def _return(self, client: SchedulerClient, fact: s.Asked) -> None:
+        """The hand-over *number* came when nobody waited for it: the item goes back."""
+        handed = self._handed.get(fact.number)
+        if handed is not None and handed[0] is client:
+            self._take_back([fact.number])
+        self._state.outbox.reply(client, fact.request, None)
+
+    def _take_back(self, numbers: list[int]) -> None:
+        """Items that were handed out go back, the first to the front."""
+        touched: dict[str, None] = {}
+        for number in reversed(numbers):
+            _, name, parcel = self._handed.pop(number)
+            self._queue(name, 0).items.appendleft(parcel)
+            touched[name] = None
+        for name in touched:
+            self._move(self._by_name[name])
+
     def _size(self, client: SchedulerClient, fact: s.Asked) -> None:
         queue = self._by_name.get(fact.name)
         self._state.outbox.reply(client, fact.request, len(queue.items) if queue else 0)
@@ -140,15 +158,8 @@ class Queues:
             self._parcels.drop(self._offered.pop(waiter))
 
     def client_lost(self, client: SchedulerClient) -> None:
-        """What it was handed and has not got goes back, the first to the front."""
-        lost = [n for n, (taker, _, _) in self._handed.items() if taker is client]
-        touched: dict[str, None] = {}
-        for number in reversed(lost):
-            _, name, parcel = self._handed.pop(number)
-            self._queue(name, 0).items.appendleft(parcel)
-            touched[name] = None
-        for name in touched:
-            self._move(self._by_name[name])
+        """What it was handed and has not got goes back."""
+        self._take_back([n for n, (taker, _, _) in self._handed.items() if taker is client])
         self._forget_late()
 
     def clear(self) -> None:
