@@ -2,9 +2,11 @@
 
 import asyncio
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -207,3 +209,60 @@ def test_a_thousand_wait_together(client, function):
     futures = client.map(function, [1.0] * 1000, range(1000))
     assert client.gather(futures) == list(range(1000))
     assert time.monotonic() - begun < 100  # one after another on two threads: 500 s
+
+
+def speak(n):
+    """A task that writes in all the ways there are."""
+    print("said", n)
+    print("complained", n, file=sys.stderr)
+    logging.getLogger("mine").warning("warned %s", n)
+    os.write(1, b"raw\n")
+
+
+def last_words():
+    """A task that says something and ends its process."""
+    print("farewell")
+    os._exit(3)
+
+
+def logged(client, enough, *args):
+    """`Client.logs` once there is enough: the workers tell it a little later."""
+    pause = threading.Event()
+    for _ in range(400):
+        logs = client.logs(*args)
+        if enough(logs):
+            return logs
+        pause.wait(0.05)
+    raise AssertionError(f"only {logs}")
+
+
+def test_logs(client):
+    """`Client.logs` has what a task wrote, by task and by worker, and what is no task's."""
+    one, two = client.map(speak, [1, 2])
+    client.gather([one, two])
+    logs = logged(client, lambda logs: len(logs) >= 2, one)
+    texts = {each.stream: each.text for each in logs}
+    assert texts == {"stdout": "said 1\n", "stderr": "complained 1\nwarned 1\n"}
+    assert {each.key for each in logs} == {one.key}
+    assert logged(client, lambda logs: len(logs) >= 4, [one, two.key])
+    (name,) = {each.worker for each in logs}
+    assert logged(client, lambda logs: any(each.text == "raw\n" for each in logs), None, name)
+
+
+def test_last_words(client):
+    """`Client.logs` has what a task wrote that ended its process just then, each time."""
+    future = client.submit(last_words)
+    with pytest.raises(TaskKilledError):
+        future.result(20)
+    logs = logged(client, lambda logs: len(logs) == 3, future)
+    assert {each.text for each in logs} == {"farewell\n"}
+
+
+def test_logs_as_they_come(client):
+    """`Client.follow_logs` gives what was written, and then what is."""
+    future = client.submit(speak, 3)
+    future.result(20)
+    following = client.follow_logs(key for key in [future.key, "later"])
+    assert next(following).key == future.key
+    client.submit(speak, 4, key="later").result(20)
+    assert next(each for each in following if each.key == "later").text == "said 4\n"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import WORKER
 from twisted_dist.client import data as data_op
+from twisted_dist.client import logs as log_op
 from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
 from twisted_dist.client.current import note_client
 from twisted_dist.client.data_methods import DataMethods
 from twisted_dist.client.future import Future, Record
+from twisted_dist.client.logs import LogEntry
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
 from twisted_dist.errors import TwistedDistError
@@ -315,6 +317,15 @@ class Client(DataMethods):
     def scheduler_info(self) -> dict[str, Any]:
         """What the scheduler is and sees, worker by worker."""
         return self._call(self.session.query, "info")  # type: ignore[no-any-return]
+
+    def follow_logs(self, what: Any = None, worker: str | None = None) -> Iterator[LogEntry]:
+        """`logs`, and then what comes, for as long as this client is open: an endless iterator.
+
+        Raises:
+            ConnectionClosedError: the scheduler went away, or this client was closed.
+        """
+        keys = log_op.as_keys(what)
+        return log_op.follow(self.session, self._call, keys, worker)
 
     def wait_for_workers(self, n: int = 1, timeout: float | None = None) -> None:
         """Block until *n* workers are registered. Raises TimeoutError."""

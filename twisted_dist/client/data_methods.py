@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted_dist.client import data as data_op
+from twisted_dist.client import logs as log_op
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.session import Session
 
@@ -31,6 +32,22 @@ class DataMethods:
     @abstractmethod
     def make_future(session: Session, record: Record) -> BaseFuture:
         """A future of the kind that this client gives; for our own modules."""
+
+    def logs(self, what: Any = None, worker: str | None = None) -> Any:
+        """What tasks have written to standard output and standard error, logging included.
+
+        The scheduler keeps the last 256 KiB of each worker, also of one that is gone, and 64 KiB
+        of each attempt at a task. Of a worker without a nanny nothing is kept.
+
+        Args:
+            what: futures, or keys, whose output is wanted; by default everybody's, and what no
+                task of Python's wrote.
+            worker: the name of one worker, or its address if it has none.
+
+        Returns:
+            A list of `LogEntry` in the order in which the scheduler heard of them.
+        """
+        return self.run_coroutine(log_op.all_of, self.session, log_op.as_keys(what), worker)
 
     def replicate(self, futures: Any, n: int | None = None) -> Any:
         """Keep *n* copies of results, on as many workers; by default one on each.

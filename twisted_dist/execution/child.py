@@ -24,6 +24,7 @@ from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.current import Pass, RunningTask
+from twisted_dist.execution.output import Output
 from twisted_dist.execution.pending import MOST_PENDING
 from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
@@ -34,7 +35,7 @@ from twisted_dist.execution.status import StatusPage
 FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS, DRAIN = 1, 2, 3, 4, 5, 6, 7
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
-DRAINED: Final = 17
+DRAINED, OUTPUT = 17, 18
 
 #: results are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
@@ -64,8 +65,7 @@ def _note_pending(status: StatusPage, first: int, index: int, spec: TaskSpec | N
 
 def _end_on_error() -> NoReturn:
     """End the process after an error of ours: nobody would miss a thread that ended."""
-    traceback.print_exc()
-    sys.stderr.flush()
+    traceback.print_exc(file=sys.__stderr__)
     os._exit(1)  # so that the nanny starts anew
 
 
@@ -80,6 +80,7 @@ class Child:
 
     def __init__(self, sock: socket.socket, status: StatusPage, nthreads: int) -> None:
         self._channel = Channel(sock)
+        self.output = Output(lambda pieces: self._send([OUTPUT, pieces]))
         self._runner = TaskRunner()
         #: held by whoever reads
         self._reading = threading.Lock()
@@ -140,6 +141,7 @@ class Child:
                 continue
             while not self._pool.idle:
                 self._pool.flush()
+                self.output.flush()
                 if self._channel.wait(TICK_S):
                     self._read(leads=False)
             self._reading.release()
@@ -151,7 +153,7 @@ class Child:
     def _read(self, leads: bool) -> None:
         message = self._channel.receive()
         if message is None or message[0] == STOP:
-            sys.stdout.flush()
+            self.output.flush()
             os._exit(0)
         self._leads = leads
         self._handlers[message[0]](*message[1:])
@@ -212,6 +214,7 @@ class Child:
         self._send([DRAINED, self._pool.is_empty])
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
+        self.output.flush()  # what a task has written is known before what it has given
         if len(outcomes) == 1:
             self._deliver_piece(outcomes)
             return
@@ -264,7 +267,8 @@ def main(argv: list[str]) -> None:
         os.set_inheritable(fd, False)
     sock = socket.socket(fileno=socket_fd)
     status = StatusPage(status_fd, most_slots(nthreads))
-    note_endings(status, sock)
+    child = Child(sock, status, nthreads)
+    note_endings(status, sock, child.output)
     preload(argv[4:])
     gc.freeze()  # what is imported by now is not looked at again; user code sets the rest
-    Child(sock, status, nthreads).watch()
+    child.watch()

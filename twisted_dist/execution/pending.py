@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted_dist.aliases import TaskId
+from twisted_dist.execution.output import awaited_task
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.stopping import MAX_WHERE
 
@@ -77,7 +78,9 @@ class Pending:
     def _begin(self, spec: TaskSpec, outcome: Outcome, index: int) -> None:
         assert self._loop is not None
         self._note(index, spec)
+        token = awaited_task.set(spec)  # which the coroutine inherits
         task = self._loop.create_task(self._runner.complete(outcome))
+        awaited_task.reset(token)
         self._tasks[spec] = task
         task.add_done_callback(lambda _: self._end(spec, outcome, index))
         if spec.stopping:  # it was told to before it was here

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import importlib
-import io
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from twisted_dist.execution.output import Output
 from twisted_dist.execution.status import StatusPage
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -38,19 +38,18 @@ def prepare(parent_pid: int) -> None:
     with suppress(OSError):
         os.setpgid(0, 0)  # so that its nanny can end what tasks have started, with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the nanny's to hear
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what a task prints is seen at once
 
 
-def note_endings(page: StatusPage, sock: socket.socket) -> None:
+def note_endings(page: StatusPage, sock: socket.socket, output: Output) -> None:
     """See that the nanny learns which thread ended the process, and what a fork is not.
 
     A fatal signal has faulthandler write the stacks of all threads, the current one's marked
-    as such, to standard error. ``os._exit`` is replaced by one that leaves a note. In a copy
-    of the process that a task has forked, the nanny's socket and page are let go of: it is no
-    child of the nanny's, whatever it returns to.
+    as such, to standard error; all else that Python writes goes by *output*. ``os._exit`` is
+    replaced by one that leaves a note. In a copy of the process that a task has forked, all of
+    that is let go of: it is no child of the nanny's, whatever it returns to.
     """
     faulthandler.enable(all_threads=True)
+    output.take_over()
     leave = os._exit
 
     def leave_note(status: int) -> NoReturn:
@@ -59,6 +58,7 @@ def note_endings(page: StatusPage, sock: socket.socket) -> None:
 
     def become_a_stranger() -> None:
         os._exit = leave
+        output.give_back()
         page.detach()
         sock.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from attrs import frozen
@@ -73,6 +73,7 @@ class ChildExecutor:
         self.tell: Callable[[object], None] = lambda fact: None
         self.get_pass: GetPass = no_pass
         self.gave_up: Callable[[str], None] = lambda why: None
+        self.output: Callable[[Iterable[tuple[TaskId, int, str]]], None] = lambda pieces: None
         self.restarts = 0
         self._reactor = reactor
         self._nthreads = nthreads
@@ -275,8 +276,21 @@ class ChildExecutor:
             self._get_pass(*message[1:])
         elif kind == child.STOPPING:
             self._stops.note(*message[1:])
+        elif kind == child.OUTPUT:
+            self._note_output(message[1])
         elif kind == child.DRAINED:
             self._note_drained(message[1])
+
+    def _note_output(self, pieces: list[list[Any]]) -> None:
+        """Tasks have written something: pass it on to where this process writes, and up."""
+        if self._child is not None:
+            for _, stream, text in pieces:
+                self._child.pass_on(stream, text.encode())
+        self.raw_output(pieces)
+
+    def raw_output(self, pieces: Iterable[Sequence[Any]]) -> None:
+        """Pieces of output, of tasks or of nobody."""
+        self.output([(each[0], each[1], each[2]) for each in pieces])
 
     def _get_pass(self, request: int, task_id: TaskId, attempt: int) -> None:
         """Give the child a pass for a task of its, or say why not."""

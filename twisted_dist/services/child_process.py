@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -21,8 +21,9 @@ from twisted.internet.protocol import ProcessProtocol, connectionDone
 from twisted.internet.protocol import Protocol as StreamOfBytes
 from twisted.python.failure import Failure
 
-from twisted_dist.execution import child
+from twisted_dist.execution import child, runner
 from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
+from twisted_dist.execution.output import STDERR, STDOUT
 from twisted_dist.execution.status import Running, StatusPage
 from twisted_dist.services.passage import Passage
 from twisted_dist.wire.frames import FrameDecoder, frame
@@ -69,6 +70,9 @@ class Owner(Protocol):
     def received(self, message: list[Any]) -> None:
         """It has sent a frame."""
 
+    def raw_output(self, pieces: Iterable[Sequence[Any]]) -> None:
+        """It has written something that is of no task: ``(0, stream, text)``."""
+
     def child_ended(self, ending: Ending) -> None:
         """The process is gone and reaped."""
 
@@ -88,7 +92,7 @@ class ChildProcess(ProcessProtocol):
         self._owner = owner
         self._born = reactor.seconds()
         self._stderr = b""
-        self._passage = Passage(reactor)
+        self._passages = {each: Passage(reactor, each) for each in (STDOUT, STDERR)}
         self._reaper: Any = None
         self._killer: Any = None
         self._closer: Any = None
@@ -109,7 +113,7 @@ class ChildProcess(ProcessProtocol):
                     sys.executable,
                     argv,
                     env=dict(os.environ),
-                    childFDs={0: "w", 1: 1, 2: "r", 3: theirs.fileno(), 4: page.fileno()},
+                    childFDs={0: "w", 1: "r", 2: "r", 3: theirs.fileno(), 4: page.fileno()},
                 )
         self.pid: int | None = self._process.pid
         self._group = self._process.pid
@@ -165,9 +169,15 @@ class ChildProcess(ProcessProtocol):
             self._reaper = self._reactor.callLater(0.02, self._poll_for_end)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Pass standard error on, and remember its end."""
-        self._stderr = (self._stderr + data)[-STDERR_TAIL:]
-        self._passage.write(data)
+        """Code in C, or another process, has written something."""
+        self.pass_on(childFD, data)
+        self._owner.raw_output([(0, childFD, data.decode(errors="replace"))])
+
+    def pass_on(self, stream: int, data: bytes) -> None:
+        """Write on where this process writes; the end of standard error is remembered."""
+        if stream == STDERR:
+            self._stderr = (self._stderr + data)[-STDERR_TAIL:]
+        self._passages[STDERR if stream == STDERR else STDOUT].write(data)
 
     def processExited(self, reason: Failure) -> None:  # noqa: N802 -- of Twisted
         """It is gone: whatever it started goes as well, and holds nothing of it open."""
@@ -181,7 +191,8 @@ class ChildProcess(ProcessProtocol):
         for each in (self._reaper, self._killer, self._closer):
             if each is not None and each.active():
                 each.cancel()
-        self._passage.close()
+        for passage in self._passages.values():
+            passage.close()
         running, exits = self._status.running(), self._status.exits
         self._status.close()
         if self._channel.transport is not None:
@@ -196,7 +207,8 @@ class ChildProcess(ProcessProtocol):
         stack = _CULPRIT.search(text, fatal.end()) if fatal else None
         if fatal and stack:
             exits = int(stack[1], 16)
-            how += f"; {fatal[0]}, most recent call first:\n{stack[2][:STDERR_TOLD].rstrip()}"
+            own = stack[2].partition(f'  File "{runner.__file__}"')[0]  # without what called it
+            how += f"; {fatal[0]}, most recent call first:\n{own[:STDERR_TOLD].rstrip()}"
         elif text.strip():
             how += f"; the end of its standard error: {text.strip()[-STDERR_TOLD:]}"
         culprits = self._condemned or [each for each in running if each.thread == exits]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future as ConcurrentFuture
 from typing import Any, Protocol, TypeAlias
 
@@ -38,6 +38,8 @@ class Executor(Protocol):
 
     tell: Callable[[object], None]
     get_pass: GetPass
+    #: called with pieces of what tasks write: ``(task id, 0 for none; stream; text)``
+    output: Callable[[Iterable[tuple[TaskId, int, str]]], None]
     #: called with one line when there is no hope of running any task
     gave_up: Callable[[str], None]
 
@@ -70,13 +72,15 @@ class Executor(Protocol):
 class ThreadExecutor:
     """Runs tasks in threads of this process: for embedding, tests and trusted code.
 
-    A task that is to stop and does not, as it is in C for long, goes on to its end.
+    A task that is to stop and does not, as it is in C for long, goes on to its end. What tasks
+    write goes where this process writes, and to nobody else.
     """
 
     rss = 0
 
     def __init__(self, reactor: Any, nthreads: int) -> None:
         self.gave_up: Callable[[str], None] = lambda why: None
+        self.output: Callable[[Iterable[tuple[TaskId, int, str]]], None] = lambda pieces: None
         self._stops = Stops()
         self.tell: Callable[[object], None] = lambda fact: None
         self.get_pass: GetPass = no_pass

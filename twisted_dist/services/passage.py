@@ -1,6 +1,6 @@
-"""What a child writes to standard error, passed on to this process's, which may be blocked.
+"""What a child writes, passed on to where this process writes, which may be blocked.
 
-Nobody may be reading a daemon's standard error, or slowly: what tasks write must not stop
+Nobody may be reading a daemon's output, or slowly: what tasks write must not stop
 the nanny, nor take more than so much of its memory.
 """
 
@@ -11,6 +11,8 @@ import select
 import sys
 from typing import Any, Final
 
+from twisted_dist.execution.output import STDOUT
+
 #: bytes that wait for a reader; what is more is left out, and that is said
 MOST_WAITING: Final = 2**20
 #: bytes that a pipe takes without blocking when it is ready at all (POSIX's PIPE_BUF on Linux)
@@ -20,14 +22,16 @@ RETRY_S: Final = 0.05
 
 
 class Passage:
-    """Writes bytes to standard error, as far as that takes them at once.
+    """Writes bytes to standard output or error, as far as that takes them at once.
 
     Args:
         reactor: calls it again for what it did not.
+        number: 1 or 2.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, number: int) -> None:
         self._reactor = reactor
+        self._name = "stdout" if number == STDOUT else "stderr"
         self._waiting = bytearray()
         self._left_out = 0
         self._retry: Any = None
@@ -42,11 +46,13 @@ class Passage:
 
     def _try(self) -> None:
         self._retry = None
+        stream = getattr(sys, self._name)
         try:
-            descriptor = sys.stderr.fileno()
+            stream.flush()  # what this process wrote before
+            descriptor = stream.fileno()
         except (AttributeError, OSError, ValueError):  # twistd's log, for one, is no file
-            if sys.stderr is not None:
-                sys.stderr.write(self._waiting.decode(errors="replace"))
+            if stream is not None:
+                stream.write(self._waiting.decode(errors="replace"))
             self._waiting.clear()
             return
         poll = select.poll()

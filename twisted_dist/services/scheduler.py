@@ -18,6 +18,7 @@ from twisted_dist.core.scheduler import LEASE_S, SchedulerCore
 from twisted_dist.errors import RefusedError
 from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.logbook import LogBook
 from twisted_dist.services.tickets import Tickets
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
@@ -63,6 +64,7 @@ class Scheduler(ListeningService):
         # in microseconds, so that no life of a scheduler repeats another's tokens
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
         self._tickets = Tickets(chosen, self.core.state)
+        self._log_book = LogBook()
         self._numbers = count(1)
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
@@ -154,6 +156,8 @@ class Scheduler(ListeningService):
         """A view by name (`services.views`), or the certificates that count."""
         if what == "keys":
             return {} if self._authority is None else self._authority.keys()
+        if what == "logs":
+            return self._log_book.answer(arguments)
         self.core.state.now = self.reactor.seconds()
         view = VIEWS.get(what)
         if view is None:
@@ -175,11 +179,29 @@ class Scheduler(ListeningService):
                 f"another worker is named {name[:40]!r}: give this one another --name"
             )
         number = next(self._numbers)
-        end = WorkerEnd(number, self._take, self._worker_gone, self._turned, self._tickets.give)
+        end = WorkerEnd(
+            number,
+            self._take,
+            self._worker_gone,
+            self._turned,
+            self._tickets.give,
+            self._note_output,
+        )
         self._workers[number] = end
         self._welcome(end)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
         return end.protocol
+
+    def _note_output(self, number: int, fields: dict[str, Any]) -> None:
+        """A worker tells what its tasks have written."""
+        state = self.core.state
+        worker = state.workers.get(number)
+        if worker is None:
+            return
+        tasks = map(state.tasks.get, fields["ids"])
+        keys = [task.name if task is not None else "" for task in tasks]
+        pieces = zip(keys, fields["streams"], fields["texts"])
+        self._log_book.note(self.reactor.seconds(), worker.name, pieces, fields["left_out"])
 
     def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
         self._tickets.take(ticket)

@@ -20,6 +20,7 @@ from twisted_dist.errors import AccessError, ConnectError, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
@@ -29,36 +30,13 @@ from twisted_dist.wire.entering import enter
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.worker_end import FROM_SCHEDULER, REPORTS
 
 #: seconds between heartbeats; a twelfth of the lease
 HEARTBEAT_S: Final = 5.0
 #: seconds until a scheduler that is not there is dialled again, at first and at most
 FIRST_RETRY_S: Final = 0.1
 MOST_RETRY_S: Final = 5.0
-
-_FROM_SCHEDULER: Final = (
-    schema.WELCOME.number,
-    schema.KEYS.number,
-    schema.GIVE_FUNCTION.number,
-    schema.TASKS.number,
-    schema.FORGET.number,
-    schema.DROP.number,
-    schema.STOP.number,
-    schema.COPY.number,
-    schema.RESTART.number,
-    schema.PASS.number,
-)
-_REPORTS: Final[dict[type, schema.Message]] = {
-    m.ReportDone: schema.DONE,
-    m.ReportFailed: schema.FAILED,
-    m.ReportReturned: schema.RETURNED,
-    m.ReportKilled: schema.KILLED,
-    m.ReportStopped: schema.STOPPED,
-    m.ReportMissing: schema.MISSING,
-    m.ReportSeceded: schema.SECEDED,
-    m.ReportCopies: schema.COPIES,
-    m.ReportPut: schema.PUT,
-}
 
 
 class Worker(ListeningService):
@@ -114,6 +92,8 @@ class Worker(ListeningService):
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._stimulate
         self._executor.gave_up = self._leave
+        self._outputs = Outputs(self.reactor, self._send_output)
+        self._executor.output = self._outputs.add
         #: told why, when this worker leaves since it can run no tasks
         self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
@@ -185,6 +165,7 @@ class Worker(ListeningService):
             self._stream.end("this worker is stopping")
         self._pool.close()
         await defer.maybeDeferred(self._executor.stop)
+        self._outputs.tell()
         if self._first is not None:
             first, self._first = self._first, None
             first.errback(ConnectError(f"stopped before {self.scheduler} was reached"))
@@ -231,7 +212,7 @@ class Worker(ListeningService):
         self._dialling = None
 
     async def _switch(self, proto: Dialled) -> None:
-        stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._scheduler_gone)
+        stream = StreamProtocol(FROM_SCHEDULER, self._received, self._scheduler_gone)
         self._stream = stream
         self._passes.stream = stream
         try:
@@ -288,6 +269,13 @@ class Worker(ListeningService):
         self._restarting = None
         if self._stopping is None and self._stream is None:
             self._dial()
+
+    def _send_output(
+        self, ids: list[TaskId], streams: list[int], texts: list[str], left_out: int
+    ) -> None:
+        if self._stream is not None:
+            self._stream.send(schema.OUTPUT.pack(ids, streams, texts, left_out))
+            self._stream.flush()
 
     def _heartbeat(self) -> None:
         if self._stream is not None:
@@ -356,8 +344,9 @@ class Worker(ListeningService):
         self._execute(self.core.handle(fact))
 
     def _execute(self, instructions: list[object]) -> None:
+        self._outputs.tell()
         for each in instructions:
-            schema_of = _REPORTS.get(type(each))
+            schema_of = REPORTS.get(type(each))
             if schema_of is not None:
                 if self._stream is not None:
                     self._stream.send_all(schema_of.encode(each))

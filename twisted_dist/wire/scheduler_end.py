@@ -95,11 +95,13 @@ class WorkerEnd:
         gone: Callable[[int, str], None],
         turned: Callable[[], None],
         give_ticket: Callable[[int, int, int], bytes],
+        note_output: Callable[[int, dict[str, Any]], None],
     ) -> None:
         self.number = number
         self._stimulate = stimulate
         self._give_ticket = give_ticket
-        allowed = (*_FROM_WORKER, schema.PASS_WANTED.number)
+        self._note_output = note_output
+        allowed = (*_FROM_WORKER, schema.PASS_WANTED.number, schema.OUTPUT.number)
         self.protocol = StreamProtocol(
             allowed, self._received, lambda reason: gone(number, reason), turned
         )
@@ -108,6 +110,9 @@ class WorkerEnd:
     def _received(self, number: int, fields: dict[str, Any]) -> None:
         if number == schema.PASS_WANTED.number:
             self._give_pass(**fields)
+            return
+        if number == schema.OUTPUT.number:
+            self._note_output(self.number, fields)
             return
         self._stimulate(_FROM_WORKER[number](self.number, **fields))
 

@@ -236,6 +236,9 @@ COPIES = _message(45, "copies", "ids:ints")
 PUT = _message(49, "put", "ids:ints")
 SECEDED = _message(47, "seceded", "ids:ints attempts:ints waiting:bool", "ids attempts")
 PASS_WANTED = _message(48, "pass-wanted", "request:int task:int attempt:int")
+OUTPUT = _message(
+    51, "output", "ids:ints streams:ints texts:strs left_out:int", "ids streams texts"
+)
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 
