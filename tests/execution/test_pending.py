@@ -88,11 +88,10 @@ def test_many_wait_without_slots(pool):
         pool.put(b"g", n, argument=n)
     for _ in range(400):
         assert AT_GATE.acquire(timeout=20)
-    assert not pool.slots.is_empty
     pool.put(b"o", 999)
     values = dict(pool.next() for _ in range(401))
     assert values == {**{n: n for n in range(1, 401)}, 999: 1}
-    wait_until(lambda: pool.slots.is_empty)
+    wait_until(lambda: not pool.slots._pending)
 
 
 def test_errors_of_coroutines_and_deferreds(pool):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
 import threading
@@ -47,7 +46,7 @@ def nanny(monkeypatch):
     def end(status):
         raise SystemExit
 
-    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(child, "_leave", end)
     here, there = socket.socketpair()
     status = StatusPage(-1, child.most_slots(4))
     watched = child.Child(there, status, 4)

@@ -8,6 +8,7 @@ the one that killed the process.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import socket
@@ -15,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -32,11 +34,15 @@ from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
 
 # nanny → child
-FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS, DRAIN = 1, 2, 3, 4, 5, 6, 7
+FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS = 1, 2, 3, 4, 5, 6
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
-DRAINED, OUTPUT = 17, 18
+OUTPUT: Final = 17
 
+#: exit status: a task has closed the descriptors of its process (as sysexits' EX_IOERR)
+CHANNEL_BROKEN: Final = 74
+#: leaves without a note of whose doing it is: none of a task's
+_leave: Final = os._exit
 #: results are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
 #: seconds between flushes while tasks are unfinished
@@ -65,8 +71,12 @@ def _note_pending(status: StatusPage, first: int, index: int, spec: TaskSpec | N
 
 def _end_on_error() -> NoReturn:
     """End the process after an error of ours: nobody would miss a thread that ended."""
-    traceback.print_exc(file=sys.__stderr__)
-    os._exit(1)  # so that the nanny starts anew
+    problem = sys.exc_info()[1]
+    if isinstance(problem, OSError) and problem.errno == errno.EBADF:
+        _leave(CHANNEL_BROKEN)
+    with suppress(OSError, ValueError):
+        traceback.print_exc(file=sys.__stderr__)
+    _leave(1)  # so that the nanny starts anew
 
 
 class Child:
@@ -94,7 +104,6 @@ class Child:
             RUN: self._run,
             DROP: self._drop,
             STOP_TASKS: self._stop_tasks,
-            DRAIN: self._drain,
             PASS: self._take_pass,
         }
         #: {request: where its answer goes}
@@ -112,6 +121,11 @@ class Child:
             on_error=_end_on_error,
         )
         self._pool = SlotPool(nthreads, self._runner, self._deliver, hooks)
+
+    def become_copy(self) -> None:
+        """In a copy of this process that a task has forked: only end that task's code."""
+        self.output.give_back()
+        self._pool.is_copy = True
 
     def _lead(self) -> TaskSpec | None:
         """In a slot's thread: read until there is a task; None where somebody else reads."""
@@ -154,7 +168,7 @@ class Child:
         message = self._channel.receive()
         if message is None or message[0] == STOP:
             self.output.flush()
-            os._exit(0)
+            _leave(0)
         self._leads = leads
         self._handlers[message[0]](*message[1:])
 
@@ -208,11 +222,6 @@ class Child:
         if stopped:
             self._send([STOPPING, *map(list, zip(*stopped))])
 
-    def _drain(self) -> None:
-        """Give back what has not begun, and say whether anything is left."""
-        self._send([DROPPED, self._pool.drop(self._pool.waiting)])
-        self._send([DRAINED, self._pool.is_empty])
-
     def _deliver(self, outcomes: list[Outcome]) -> None:
         self.output.flush()  # what a task has written is known before what it has given
         if len(outcomes) == 1:
@@ -254,8 +263,8 @@ class Child:
     def _send(self, message: list[Any]) -> None:
         try:
             self._channel.send(message)
-        except OSError:
-            os._exit(0)  # the nanny is gone; nobody is left to tell
+        except OSError as problem:  # the nanny is gone: nobody is left to tell; or it is us
+            _leave(CHANNEL_BROKEN if problem.errno == errno.EBADF else 0)
 
 
 def main(argv: list[str]) -> None:
@@ -268,7 +277,11 @@ def main(argv: list[str]) -> None:
     sock = socket.socket(fileno=socket_fd)
     status = StatusPage(status_fd, most_slots(nthreads))
     child = Child(sock, status, nthreads)
-    note_endings(status, sock, child.output)
+    note_endings(status, sock, child.become_copy)
+    child.output.take_over()
     preload(argv[4:])
     gc.freeze()  # what is imported by now is not looked at again; user code sets the rest
-    child.watch()
+    try:
+        child.watch()
+    except BaseException:
+        _end_on_error()

@@ -17,7 +17,8 @@ _starting: Final = threading.Lock()
 def is_deferred(result: Any) -> bool:
     """Whether something is a Deferred."""
     defer = sys.modules.get("twisted.internet.defer")  # who has not imported it has none
-    return defer is not None and isinstance(result, defer.Deferred)
+    # it may be half imported, by another thread
+    return defer is not None and isinstance(result, getattr(defer, "Deferred", ()))
 
 
 async def fired(deferred: Any) -> Any:

@@ -10,11 +10,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
 
-from twisted_dist.execution.output import Output
 from twisted_dist.execution.status import StatusPage
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -40,16 +39,15 @@ def prepare(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the nanny's to hear
 
 
-def note_endings(page: StatusPage, sock: socket.socket, output: Output) -> None:
+def note_endings(page: StatusPage, sock: socket.socket, become_copy: Callable[[], None]) -> None:
     """See that the nanny learns which thread ended the process, and what a fork is not.
 
     A fatal signal has faulthandler write the stacks of all threads, the current one's marked
-    as such, to standard error; all else that Python writes goes by *output*. ``os._exit`` is
-    replaced by one that leaves a note. In a copy of the process that a task has forked, all of
-    that is let go of: it is no child of the nanny's, whatever it returns to.
+    as such, to standard error. ``os._exit`` is replaced by one that leaves a note. In a copy of
+    the process that a task has forked, the nanny's socket and page are let go of, and
+    *become_copy* is called: it is no child of the nanny's, whatever it returns to.
     """
     faulthandler.enable(all_threads=True)
-    output.take_over()
     leave = os._exit
 
     def leave_note(status: int) -> NoReturn:
@@ -58,7 +56,7 @@ def note_endings(page: StatusPage, sock: socket.socket, output: Output) -> None:
 
     def become_a_stranger() -> None:
         os._exit = leave
-        output.give_back()
+        become_copy()
         page.detach()
         sock.close()
 

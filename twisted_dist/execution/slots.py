@@ -9,11 +9,14 @@ milliseconds while tasks are unfinished, so a fast result never waits behind a s
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Final
+from typing import Final, NoReturn
 
 from attrs import frozen
 
@@ -31,6 +34,14 @@ DELIVER_S: Final = 0.001
 #: tasks of one pool that may wait for others at a time, each with a thread of its own
 MOST_WAITING: Final = 1000
 _LOOK: Final = object()
+
+
+def _leave_copy() -> NoReturn:
+    """End a copy of the process where the task's function has returned in it."""
+    with suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _no_pass(task: RunningTask) -> Pass:
@@ -82,6 +93,8 @@ class SlotPool:
         self._runner = runner
         self._deliver = deliver
         self._hooks = hooks
+        #: a task has forked, and this is not its process: no lock can be had here any more
+        self.is_copy = False
         #: tasks; `_LOOK` sends a slot to `lead` again, None ends it
         self._queue: SimpleQueue[TaskSpec | object | None] = SimpleQueue()
         #: slots that wait for the queue
@@ -121,19 +134,9 @@ class SlotPool:
         return bool(self._waiting or self._running or self._outcomes)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is no task at all."""
-        return not (self.unfinished or self._pending)
-
-    @property
     def idle(self) -> bool:
         """Whether some slot waits for the queue."""
         return bool(self._idle)
-
-    @property
-    def waiting(self) -> list[TaskId]:
-        """Tasks that have not begun."""
-        return list(self._waiting)
 
     def put(self, specs: Iterable[TaskSpec]) -> None:
         """Queue tasks, in order."""
@@ -316,6 +319,8 @@ class SlotPool:
             on_start(slot, spec.task_id, spec.attempt)
             running.spec = spec
             outcome = self._runner.run(spec)  # raises nothing of its own
+            if self.is_copy:
+                _leave_copy()
             spec.ended = True
             if spec.stopping:
                 self._settle()

@@ -19,6 +19,7 @@ from twisted_dist.execution.current import Pass
 from twisted_dist.execution.status import Running
 from twisted_dist.services.child_process import ChildProcess, Ending
 from twisted_dist.services.executor import GetPass, no_pass
+from twisted_dist.services.feeding import Feed, Pair
 from twisted_dist.services.stops import Stops
 
 #: seconds before a child that died is started again: doubled for each one in a row that has
@@ -34,8 +35,6 @@ MOST_STILLBORN: Final = 6
 TASK_PATIENCE_S: Final = 2.0
 #: seconds between two looks at a child's memory
 MEASURE_S: Final = 0.2
-#: seconds between two questions whether a child that is to be replaced has ended its tasks
-DRAIN_S: Final = 0.05
 _MIB: Final = 2**20
 
 
@@ -45,7 +44,7 @@ class ChildOptions:
 
     Attributes:
         memory_limit: bytes that it may use until it is ended; 0 for any number.
-        recycle_after: tasks until another takes its place; 0 for never.
+        recycle_after: tasks that it gets before another takes its place; 0 for any number.
         preload: modules that it imports at its start.
     """
 
@@ -57,8 +56,9 @@ class ChildOptions:
 class ChildExecutor:
     """Keeps one child process alive and feeds it.
 
-    While no child is there, tasks wait here. When one dies, those that have ended it are told
-    as killed, with how; what else was in it is told as returned.
+    While no child is there, tasks wait here. When one dies, the one that has ended it is told
+    as killed, with how; what else was in it is told as returned, and where nobody knows which
+    it was, each runs alone when it comes again (`services.feeding`).
     """
 
     log = Logger()
@@ -81,7 +81,7 @@ class ChildExecutor:
         self._chance = chance or random.Random()
         self._functions: dict[Digest, bytes] = {}
         self._child: ChildProcess | None = None
-        self._waiting: list[tuple[m.WorkerTask, dict[TaskId, Value]]] = []
+        self._feed = Feed(options.recycle_after)
         self._stops = Stops()
         self._delay = FIRST_RESTART_S
         self._stillborn = 0
@@ -94,8 +94,8 @@ class ChildExecutor:
         self._stopped: defer.Deferred[None] | None = None
         #: the child is being ended so that another starts: that is no accident
         self._renewing = False
-        #: the child is to end its tasks and gets no more; it has none any more
-        self._draining = self._drained = False
+        #: the child was for so many tasks, and is being replaced
+        self._is_recycled = False
 
     @property
     def pid(self) -> int | None:
@@ -115,16 +115,14 @@ class ChildExecutor:
 
     def _launch(self) -> None:
         self._restart = None
-        self._renewing = self._draining = self._drained = False
+        self._renewing = self._is_recycled = False
         self._ended = 0
         self._is_ready = False
         self._child = ChildProcess(self._reactor, self._nthreads, self._options.preload, self)
         self._later(MEASURE_S, self._measure)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
-        waiting, self._waiting = self._waiting, []
-        for task, values in waiting:
-            self.run([task], values)
+        self._send(self._feed.started())
 
     def _later(self, delay: float, function: Callable[..., None], *args: Any) -> None:
         """Call *function* later, while there is this child."""
@@ -139,11 +137,26 @@ class ChildExecutor:
             self._child.send([child.FUNCTION, digest, blob])
 
     def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
-        """Send tasks with their inputs, consecutive ones of a function as one run."""
-        if self._child is None or self._draining:
-            for task in tasks:
-                self._waiting.append((task, {each: values[each] for each in task.deps}))
-            return
+        """Send tasks with their inputs to the child, as soon as they may go there."""
+        if self._feed.is_open and self._child is not None:
+            self._feed.note_given(len(tasks))
+            self._send_runs(self._child, tasks, values)
+        else:
+            needed = ((task, {each: values[each] for each in task.deps}) for task in tasks)
+            self._send(self._feed.offer(needed))
+
+    def _send(self, pairs: Sequence[Pair]) -> None:
+        """Send what was held back."""
+        if pairs and self._child is not None:
+            values: dict[TaskId, Value] = {}
+            for _, needed in pairs:
+                values |= needed
+            self._send_runs(self._child, [task for task, _ in pairs], values)
+
+    def _send_runs(
+        self, to: ChildProcess, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]
+    ) -> None:
+        """Consecutive tasks of a function as one run."""
         runs: list[list[Any]] = []
         inputs: dict[TaskId, Value] = {}
         for task in tasks:
@@ -158,22 +171,21 @@ class ChildExecutor:
                 run[4].append(task.deps)
                 for each in task.deps:
                     inputs[each] = values[each]
-        self._child.send([child.RUN, runs, inputs])
+        to.send([child.RUN, runs, inputs])
 
     def drop(self, ids: Sequence[TaskId]) -> None:
         """Take back what has not begun."""
-        gone = set(ids)
-        kept = [each for each in self._waiting if each[0].id not in gone]
-        if len(kept) < len(self._waiting):
-            dropped = [task.id for task, _ in self._waiting if task.id in gone]
-            self._waiting = kept
+        dropped = self._feed.take_back(ids)
+        if dropped:
             self.tell(m.ExecutionReturned(dropped))
         if self._child is not None and ids:
             self._child.send([child.DROP, list(ids)])
 
     def stop_tasks(self, ids: Sequence[TaskId], attempts: Sequence[int]) -> None:
         """End tasks: politely, and after `TASK_PATIENCE_S` with their process."""
-        self.drop([task.id for task, _ in self._waiting if task.id in ids])
+        dropped = self._feed.take_back(ids)
+        if dropped:
+            self.tell(m.ExecutionReturned(dropped))
         if self._child is not None:
             self._stops.ask(ids, attempts)
             self._child.send([child.STOP_TASKS, list(ids), list(attempts)])
@@ -192,7 +204,7 @@ class ChildExecutor:
     def restart(self) -> defer.Deferred[None]:
         """Kill the child and start another; fires when that is ready."""
         self._first = defer.Deferred()
-        self._waiting.clear()
+        self._feed.child_died()
         self._renewing = True
         if self._restart is not None:
             self._restart.cancel()
@@ -229,25 +241,12 @@ class ChildExecutor:
                 f"it used {used_mib:,.0f} MiB, and --memory-limit is {limit_mib:,.0f} MiB"
             )
 
-    def _drain(self) -> None:
-        if self._child is not None and self._draining:
-            self._child.send([child.DRAIN])
-
-    def _note_drained(self, is_empty: bool) -> None:
-        if self._child is None or not self._draining:
-            return
-        if is_empty:
-            self._drained = True
+    def _note_left(self, ids: Sequence[TaskId]) -> None:
+        """Tasks are no longer in the child, and that was told."""
+        self._send(self._feed.ended(ids))
+        if self._feed.is_used_up and self._child is not None and not self._is_recycled:
+            self._is_recycled = True
             self._child.stop()
-        else:
-            self._later(DRAIN_S, self._drain)
-
-    def _note_ended(self, count: int) -> None:
-        self._ended += count
-        limit = self._options.recycle_after
-        if limit and self._ended >= limit and not self._draining:
-            self._draining = True
-            self._drain()
 
     # -- from the child
 
@@ -262,24 +261,27 @@ class ChildExecutor:
         """One frame of the child's."""
         kind = message[0]
         if kind == child.FINISHED:
+            self._ended += len(message[1])
             self.tell(m.ExecutionFinished(*message[1:]))
-            self._note_ended(len(message[1]))
+            self._note_left(message[1])
         elif kind == child.ERRED:
             for fact in self._stops.sort(*message[1:]):
                 self.tell(fact)
-            self._note_ended(len(message[1]))
+            self._ended += len(message[1])
+            self._note_left(message[1])
         elif kind == child.DROPPED:
             self.tell(m.ExecutionReturned(message[1]))
+            self._note_left(message[1])
         elif kind == child.WAITING:
             self.tell(m.ExecutionWaits(*message[1:]))
+            if message[3]:
+                self._send(self._feed.waits(message[1]))
         elif kind == child.PASS_WANTED:
             self._get_pass(*message[1:])
         elif kind == child.STOPPING:
             self._stops.note(*message[1:])
         elif kind == child.OUTPUT:
             self._note_output(message[1])
-        elif kind == child.DRAINED:
-            self._note_drained(message[1])
 
     def _note_output(self, pieces: list[list[Any]]) -> None:
         """Tasks have written something: pass it on to where this process writes, and up."""
@@ -320,9 +322,8 @@ class ChildExecutor:
             self._stops.clear()
             self._launch()
             return
-        facts = list(self._facts(ending))
-        self._waiting.clear()  # they are told as returned, as all that had not begun
-        if self._drained:
+        facts = list(self._facts(ending))  # held ones are told as returned, as what had not begun
+        if self._is_recycled:
             self._launch()
         else:
             self._accident(ending)
@@ -331,9 +332,13 @@ class ChildExecutor:
 
     def _facts(self, ending: Ending) -> Iterator[object]:
         """What its end means for the tasks that were in it."""
+        culprits = ending.culprits
+        if not culprits and len(ending.running) == 1:
+            culprits = ending.running
+        self._feed.child_died(() if culprits else (each.task_id for each in ending.running))
         stopped: list[Running] = []
         killed: list[TaskId] = []
-        for each in ending.culprits:
+        for each in culprits:
             if self._stops.is_asked(each.task_id, each.attempt):
                 stopped.append(each)
             else:

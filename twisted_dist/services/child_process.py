@@ -51,7 +51,7 @@ class Ending:
     Attributes:
         how: in words: process, host, status or signal, memory, the end of its standard error.
         running: what it was running.
-        culprits: those of `running` that have ended it, where that is known; else all of them.
+        culprits: those of `running` that have ended it, where that is known; none else.
         lived_s: seconds since it was started.
     """
 
@@ -117,7 +117,7 @@ class ChildProcess(ProcessProtocol):
                 )
         self.pid: int | None = self._process.pid
         self._group = self._process.pid
-        self._channel = _Channel(owner, self._poll_for_end)
+        self._channel = _Channel(owner, self._channel_closed)
         SocketTransport(reactor, ours, self._channel)
 
     def send(self, message: list[Any]) -> None:
@@ -148,7 +148,7 @@ class ChildProcess(ProcessProtocol):
 
         Args:
             reason: why, where that is a task's fault.
-            condemned: those tasks; none for all.
+            condemned: those tasks, where they are known.
         """
         if self._killer is not None and self._killer.active():
             self._killer.cancel()
@@ -159,6 +159,12 @@ class ChildProcess(ProcessProtocol):
             self._process.signalProcess("KILL")
         except Exception:  # it ended just now, and will be reaped
             self._poll_for_end()
+
+    def _channel_closed(self) -> None:
+        """It ends, or does not notice."""
+        if self.pid is not None and self._killer is None:
+            self._killer = self._reactor.callLater(STOP_PATIENCE_S, self.kill)
+        self._poll_for_end()
 
     def _poll_for_end(self) -> None:
         """Reap without SIGCHLD: a reactor in a thread gets no signals."""
@@ -213,7 +219,7 @@ class ChildProcess(ProcessProtocol):
             how += f"; the end of its standard error: {text.strip()[-STDERR_TOLD:]}"
         culprits = self._condemned or [each for each in running if each.thread == exits]
         lived_s = self._reactor.seconds() - self._born
-        self._owner.child_ended(Ending(how, running, culprits or running, lived_s))
+        self._owner.child_ended(Ending(how, running, culprits, lived_s))
 
 
 def _ending(reason: Failure) -> str:
@@ -222,6 +228,8 @@ def _ending(reason: Failure) -> str:
         return "exited with status 0"
     if value.signal is not None:
         return f"was killed by {signal.Signals(value.signal).name}"
+    if value.exitCode == child.CHANNEL_BROKEN:
+        return "had to end, as a task has closed its connection to the nanny"
     return f"exited with status {value.exitCode}"
 
 
