@@ -27,7 +27,6 @@ async def fired(deferred: Any) -> Any:
 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
-    reactor = _running_reactor()
 
     def settle(result: Any) -> None:
         if future.done():
@@ -36,6 +35,12 @@ async def fired(deferred: Any) -> Any:
             future.set_exception(result.value or RuntimeError(result.getErrorMessage()))
         else:
             future.set_result(result)
+
+    if deferred.called and not deferred.paused:  # no reactor is needed, nor started
+        deferred.addBoth(settle)
+        return await future
+
+    reactor = _running_reactor()
 
     def tell(result: Any) -> None:
         loop.call_soon_threadsafe(settle, result)

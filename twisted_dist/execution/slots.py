@@ -27,7 +27,7 @@ from twisted_dist.execution.current import Pass, RunningTask, running
 from twisted_dist.execution.payloads import dump_exception
 from twisted_dist.execution.pending import Pending
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
-from twisted_dist.execution.stopping import raise_in, take_back, where_is
+from twisted_dist.execution.stopping import meet, raise_in, where_is
 
 #: seconds after which a busy slot delivers what has gathered
 DELIVER_S: Final = 0.001
@@ -204,7 +204,8 @@ class SlotPool:
         with self._stopping:  # nobody has this thread stop meanwhile; who just has waits as well
             spec: TaskSpec = running.spec
             if spec.stopping:
-                take_back()
+                with suppress(TaskStopped):
+                    meet()
                 if waits:
                     raise TaskStopped
             if (spec in self._seceded) is not waits:
@@ -335,9 +336,9 @@ class SlotPool:
         return outcome
 
     def _settle(self) -> None:
-        """Wait until whoever stops this thread's task has done so, and undo it."""
-        with self._stopping:
-            take_back()
+        """Wait until whoever stops this thread's task has done so, and meet that."""
+        with self._stopping, suppress(TaskStopped):
+            meet()
 
     def _running_task(self, spec: TaskSpec) -> RunningTask:
         return RunningTask(spec.task_id, spec.attempt, self._task_waits, self._hooks.ask_pass)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 import traceback
 from typing import Final
 
@@ -26,9 +25,12 @@ def raise_in(thread: int) -> None:
     _RAISE_IN(thread, ctypes.py_object(TaskStopped))
 
 
-def take_back() -> None:
-    """Let what `raise_in` meant for this thread, and has not been raised yet, not be raised."""
-    _RAISE_IN(threading.get_ident(), ctypes.py_object())  # NULL, and not None
+def meet() -> None:
+    """Do nothing: what `raise_in` meant for this thread is raised now, if it was not before.
+
+    It cannot be taken back. CPython lets one set NULL instead, and then asks every thread at
+    every step for ever whether there is something to be raised.
+    """
 
 
 def where_is(thread: int, below: str) -> str:
