@@ -100,6 +100,18 @@ def test_what_is_taken_back():
     assert ids(feed.ended([9])) == [2]
 
 
+def test_last_words_of_a_child():
+    """`Feed` counts anew for a new child, whatever the last one has said since it was given up."""
+    feed = Feed()
+    feed.started()
+    feed.note_given(2)
+    feed.child_died(suspects=[1])
+    feed.ended([1, 2])
+    feed.started()
+    assert ids(feed.offer(pairs(1, 3))) == [1]
+    assert ids(feed.ended([1])) == [3]
+
+
 def test_suspects_are_bounded(monkeypatch):
     """`Feed` remembers the last suspects only."""
     monkeypatch.setattr(feeding, "MOST_SUSPECTS", 2)

@@ -63,8 +63,11 @@ class Feed:
         return self._next()
 
     def started(self) -> list[Pair]:
-        """There is a child; what is to go there."""
+        """There is a new child; what is to go there."""
         self._has_child = True
+        # not only when the last one died: it may have spoken since
+        self._inside = self._given = self._extra = 0
+        self._alone = None
         return self._next()
 
     def ended(self, ids: Sequence[TaskId]) -> list[Pair]:
@@ -98,8 +101,6 @@ class Feed:
         """The child is gone, and all that it had, or was to have, is told as such."""
         self._has_child = False
         self._held.clear()
-        self._inside = self._given = self._extra = 0
-        self._alone = None
         self._since = 0
         self._suspects.update(dict.fromkeys(suspects))
         while len(self._suspects) > MOST_SUSPECTS:
