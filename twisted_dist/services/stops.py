@@ -50,36 +50,27 @@ class Stops:
         if not self._asked:
             yield m.ExecutionErred(ids, attempts, blobs, texts)
             return
-        erred, stopped = m.ExecutionErred([], [], [], []), m.ExecutionStopped([], [], [])
-        for task_id, attempt, blob, text in zip(ids, attempts, blobs, texts):
-            place = self._asked.pop((task_id, attempt), None)
-            if place is None:
-                for column, value in zip(
-                    (erred.ids, erred.attempts, erred.blobs, erred.texts),
-                    (task_id, attempt, blob, text),
-                ):
-                    column.append(value)  # type: ignore[attr-defined]
-            else:
-                _add(stopped, task_id, attempt, _at(place) or text)
-        if erred.ids:
-            yield erred
-        if stopped.ids:
-            yield stopped
+        places = [self._asked.pop(which, None) for which in zip(ids, attempts)]
+        rows = [*zip(ids, attempts, blobs, texts)]
+        erred = [row for row, place in zip(rows, places) if place is None]
+        if erred:
+            yield m.ExecutionErred(*map(list, zip(*erred)))
+        stopped = [
+            (task_id, attempt, _at(place) or text)
+            for (task_id, attempt, _, text), place in zip(rows, places)
+            if place is not None
+        ]
+        if stopped:
+            yield m.ExecutionStopped(*map(list, zip(*stopped)))
 
-    def ended(self, tasks: Iterable[Running], how: str) -> m.ExecutionStopped:
+    def ended(self, tasks: Sequence[Running], how: str) -> m.ExecutionStopped:
         """They were ended with their process."""
-        fact = m.ExecutionStopped([], [], [])
+        texts = []
         for task in tasks:
             place = _at(self._asked.get((task.task_id, task.attempt), ""))
-            _add(fact, task.task_id, task.attempt, f"{how}; {place}" if place else how)
-        return fact
+            texts.append(f"{how}; {place}" if place else how)
+        return m.ExecutionStopped([t.task_id for t in tasks], [t.attempt for t in tasks], texts)
 
 
 def _at(place: str) -> str:
     return f"it was at\n{place}" if place else ""
-
-
-def _add(fact: m.ExecutionStopped, task_id: TaskId, attempt: int, text: str) -> None:
-    fact.ids.append(task_id)  # type: ignore[attr-defined]
-    fact.attempts.append(attempt)  # type: ignore[attr-defined]
-    fact.texts.append(text)  # type: ignore[attr-defined]
