@@ -14,7 +14,7 @@ import pytest
 from twisted_dist import Client, LocalCluster, as_completed, rpc, wait
 from twisted_dist.access.credential import Credential
 from twisted_dist.access.network import Network
-from twisted_dist.errors import CancelledError, RemoteError, TaskKilledError
+from twisted_dist.errors import CancelledError, RefusedError, RemoteError, TaskKilledError
 
 pytestmark = pytest.mark.slow
 
@@ -247,6 +247,13 @@ def test_logs(client):
     assert logged(client, lambda logs: len(logs) >= 4, [one, two.key])
     (name,) = {each.worker for each in logs}
     assert logged(client, lambda logs: any(each.text == "raw\n" for each in logs), None, name)
+
+
+def test_logs_are_for_submitters(client):
+    """`rpc`, which a read-only credential may use as well, shows nothing that tasks write."""
+    asked = {"after": 0, "keys": None, "worker": None}
+    with pytest.raises(RefusedError, match="no such view"):
+        rpc(client.address).query(what="logs", arguments=asked)
 
 
 def test_last_words(client):

@@ -72,6 +72,7 @@ def test_recycle_after(start, tasks):
     ("options", "words"),
     [
         (("--memory-limit", "nonsense"), "'nonsense' is no amount of memory"),
+        (("--memory-limit", "1"), "'1' is less than a process needs"),
         (("--no-nanny", "--memory-limit", "1GiB"), "--memory-limit is the nanny's"),
         (("--no-nanny", "--recycle-after", "5"), "--recycle-after is the nanny's"),
         (("--recycle-after", "0"), "'0' is not a count"),

@@ -42,6 +42,7 @@ def test_log_book_by_task_and_worker():
 def test_log_book_is_bounded(monkeypatch):
     """`LogBook` forgets the oldest of a worker, the quietest worker, and answers in parts."""
     monkeypatch.setattr(logbook, "MOST_OF_WORKER", 10)
+    monkeypatch.setattr(logbook, "ENTRY_SIZE", 0)
     monkeypatch.setattr(logbook, "MOST_WORKERS", 2)
     monkeypatch.setattr(logbook, "MOST_ANSWERED", 4)
     book = LogBook()
@@ -55,7 +56,11 @@ def test_log_book_is_bounded(monkeypatch):
     assert asked(book, worker="bob")[0] == []
     assert asked(book, worker="carol")[0] == ["c"]
     book.note(9.0, "carol", [("", 1, "x" * 99)])
-    assert asked(book, worker="carol")[0] == ["x" * 99]
+    assert asked(book, worker="carol")[0] == ["x" * 10]
+    monkeypatch.setattr(logbook, "ENTRY_SIZE", 9)
+    for n in range(5):
+        book.note(9.0, "dora", [("", 1, str(n))])
+    assert asked(book, worker="dora")[0] == ["4"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from twisted_dist.execution.output import STDERR
 
 #: characters that are kept of one worker's
 MOST_OF_WORKER: Final = 256 * 1024
+#: what an entry counts for beside its text: many short ones take memory as well
+ENTRY_SIZE: Final = 200
 #: workers of which something is kept; those that have written longest ago are forgotten
 MOST_WORKERS: Final = 256
 #: characters of one answer
@@ -31,9 +33,9 @@ class _Page:
     def add(self, entry: Entry) -> None:
         """Keep one more, and forget the first ones where there are too many."""
         self.entries.append(entry)
-        self.size += len(entry[4])
+        self.size += len(entry[4]) + ENTRY_SIZE
         while self.size > MOST_OF_WORKER and len(self.entries) > 1:
-            self.size -= len(self.entries.popleft()[4])
+            self.size -= len(self.entries.popleft()[4]) + ENTRY_SIZE
 
 
 class LogBook:
@@ -62,7 +64,7 @@ class LogBook:
         self._pages.move_to_end(worker)
         for key, stream, text in pieces:
             self._last += 1
-            page.add((self._last, now, key, stream, text))
+            page.add((self._last, now, key, stream, text[:MOST_OF_WORKER]))
         if left_out:
             self._last += 1
             page.add((self._last, now, "", STDERR, f"[{left_out} characters were left out]\n"))
@@ -86,7 +88,7 @@ class LogBook:
             if size > MOST_ANSWERED:
                 last = entries[-1][0]
                 break
-            size += len(entry[-1])
+            size += len(entry[-1]) + ENTRY_SIZE
             entries.append(list(entry))
         return {"entries": entries, "last": last}
 

@@ -16,6 +16,9 @@ _GROUP_LIMITS: Final = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
+#: bytes of the least limit: a process takes 25 MiB before it runs anything, and one that is
+#: over its limit from the start would be ended and started for ever
+LEAST_LIMIT: Final = 64 * 2**20
 _UNITS: Final = {
     "": 1,
     **{f"{letter}b": 1000**n for n, letter in enumerate("kmgt", 1)},
@@ -43,13 +46,19 @@ def memory_limit(given: int | str, nthreads: int) -> int:
             that they take, as dask.distributed has it.
 
     Raises:
-        UsageProblem: it is none of what is understood.
+        UsageProblem: it is none of what is understood, or less than `LEAST_LIMIT`.
     """
-    if isinstance(given, int):
-        return given
+    limit = given if isinstance(given, int) else _read(given, nthreads)
+    if 0 < limit < LEAST_LIMIT or limit < 0:
+        raise UsageProblem(f"{given!r} is less than a process needs: 64MiB or more, or 0 for any")
+    return limit
+
+
+def _read(given: str, nthreads: int) -> int:
     text = given.strip().lower()
     if text == "auto":
-        return int(machine_memory() * min(1.0, nthreads / (os.cpu_count() or 1)))
+        share = min(1.0, nthreads / (os.cpu_count() or 1))
+        return max(LEAST_LIMIT, int(machine_memory() * share))
     match = _AMOUNT.fullmatch(text)
     if match is None or match[2] not in _UNITS:
         raise UsageProblem(f"{given!r} is no amount of memory: auto, 0, 0.5, 4GiB or bytes")

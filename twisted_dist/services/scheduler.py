@@ -156,8 +156,6 @@ class Scheduler(ListeningService):
         """A view by name (`services.views`), or the certificates that count."""
         if what == "keys":
             return {} if self._authority is None else self._authority.keys()
-        if what == "logs":
-            return self._log_book.answer(arguments)
         self.core.state.now = self.reactor.seconds()
         view = VIEWS.get(what)
         if view is None:
@@ -165,6 +163,10 @@ class Scheduler(ListeningService):
         if what == "info":
             return {**self.identity(), **view(self.core.state, arguments)}
         return view(self.core.state, arguments)
+
+    def _answer_client(self, what: str, arguments: Any) -> Any:
+        """A view, or what tasks have written: as results, that is for who may submit."""
+        return self._log_book.answer(arguments) if what == "logs" else self.query(what, arguments)
 
     def _register_worker(
         self, proto: Any, address: str, name: str, nthreads: int, resources: Any
@@ -212,7 +214,9 @@ class Scheduler(ListeningService):
 
     def _add_client(self, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)
-        end = ClientEnd(number, self._take, self.query, self._client_gone, self._turned, is_admin)
+        end = ClientEnd(
+            number, self._take, self._answer_client, self._client_gone, self._turned, is_admin
+        )
         self._clients[number] = end
         self._welcome(end)
         self.stimulate(s.ClientJoined(number, name))
