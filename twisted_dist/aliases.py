@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, Union
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+if TYPE_CHECKING:
+    from twisted_dist.segments.segment import Segment
 
 #: A task's integer on the wire: ``client index << 40 | number within that client``.
 TaskId: TypeAlias = int
@@ -10,8 +13,9 @@ TaskId: TypeAlias = int
 Key: TypeAlias = str
 #: ``host:port`` that other members of the network can dial.
 Address: TypeAlias = str
-#: A serialised result: a pickle, or a pickle followed by its out-of-band buffers.
-Value: TypeAlias = Union[bytes, "list[bytes]"]
+#: A serialised result: a pickle, or a pickle followed by its out-of-band buffers, or both in
+#: memory that processes share, or on disk.
+Value: TypeAlias = Union[bytes, "list[bytes]", "Segment"]
 #: Number of an own connection, unique within one life of a service.
 PeerId: TypeAlias = int
 #: 16 bytes that name a pickled function by its content.

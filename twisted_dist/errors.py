@@ -105,6 +105,10 @@ class WorkerLostError(TaskError):
     """Worker after worker was lost while holding the task, beyond its budget."""
 
 
+class NoRoomError(TaskError):
+    """A result fits neither into a worker's memory nor on its disk."""
+
+
 class NoWorkerError(TaskError):
     """No registered worker is one of ``workers=`` or has ``resources=``; says what there is."""
 

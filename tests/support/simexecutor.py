@@ -9,8 +9,9 @@ from tests.support.simnesting import TaskClients
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution.payloads import dump_exception, dump_value, value_nbytes
 from twisted_dist.execution.runner import TaskRunner, TaskSpec
-from twisted_dist.services.child_executor import FIRST_RESTART_S, TASK_PATIENCE_S
+from twisted_dist.services.child_executor import TASK_PATIENCE_S
 from twisted_dist.services.executor import no_pass
+from twisted_dist.services.restarts import FIRST_RESTART_S
 
 #: seconds that a message between a nanny and its child takes
 PIPE_S = 0.0001

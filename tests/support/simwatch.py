@@ -8,6 +8,7 @@ from tests.support.simguard import Guard
 from twisted_dist.core import invariants
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.task import MEMORY
+from twisted_dist.execution.payloads import in_band
 
 #: what makes results, or more copies of them, visible
 _NEW_RESULTS = (s.TasksFinished, s.ReplicasAdded)
@@ -128,6 +129,7 @@ class Watch:
                 worker = self._cluster.worker_at(holder.address)
                 value = worker and worker._store.get(task_id)
                 if value is not None:
+                    value = in_band(value)
                     known = self._results.setdefault((task_id, task.attempt), value)
                     assert known == value, (
                         f"{task.name}: a second attempt's result is visible at {holder.address}"
@@ -145,7 +147,7 @@ class Watch:
                 told.append(f"{known.address} is registered and gone")
                 continue
             books = {task.id for task in known.has_what}
-            if not books == worker.core.held.keys() == worker._store.keys():
+            if not books == worker.core.held.keys() == set(worker._store):
                 told.append(
                     f"{known.address} holds {sorted(worker._store)} and says "
                     f"{sorted(worker.core.held)}; the scheduler says {sorted(books)}"

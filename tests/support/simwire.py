@@ -12,6 +12,8 @@ from zope.interface import implementer
 
 #: seconds that bytes travel, at least and at most, between hosts that are not slow
 LATENCY_S = (0.0001, 0.002)
+#: seconds until a connection has room for more
+PRODUCE_S = 0.0002
 #: what a reactor reads at a time: a large message arrives in pieces
 PIECE_BYTES = 2**16
 
@@ -79,6 +81,7 @@ class SimTransport:
         self.connected = True
         self.keeps_alive = False
         self._spoke_at = 0.0
+        self._producer = None
         host.transports[self] = None
 
     def join(self, peer):
@@ -170,7 +173,17 @@ class SimTransport:
         """Nothing is delayed here."""
 
     def registerProducer(self, producer, streaming):
-        """Everything is taken at once."""
+        """Ask it for more, again and again, as a connection with room does."""
+        self._producer = producer
+        self._produce()
+
+    def _produce(self):
+        if self._producer is None or not self.connected or self.host.dead:
+            return
+        self._producer.resumeProducing()
+        soon = self.host.net.clock.rightNow + PRODUCE_S
+        self.host.net.at(soon, lambda: self.host.when_awake(self._produce))
 
     def unregisterProducer(self):
-        """Nothing to forget."""
+        """It has no more."""
+        self._producer = None

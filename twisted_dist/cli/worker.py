@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.python import usage
@@ -10,6 +11,7 @@ from twisted_dist.address import parse_address
 from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
 from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
 from twisted_dist.errors import UsageProblem
+from twisted_dist.segments.files import on_disk
 from twisted_dist.services.memory import memory_limit
 
 if TYPE_CHECKING:
@@ -60,6 +62,13 @@ class Options(DaemonOptions):
             "or auto: the machine's, by the share of its cores",
         ],
         [
+            "local-directory",
+            None,
+            None,
+            "Where values go that do not fit into memory (default: where this system has "
+            "temporary files)",
+        ],
+        [
             "recycle-after",
             None,
             0,
@@ -104,9 +113,16 @@ class Options(DaemonOptions):
                 ("memory-limit", "auto"),
                 ("recycle-after", 0),
                 ("preload", ""),
+                ("local-directory", None),
             ):
                 if self[option] != default:
                     raise usage.UsageError(f"--{option} is the nanny's: leave --no-nanny out")
+        if self["local-directory"] is not None:
+            try:
+                os.close(on_disk(self["local-directory"]))
+            except OSError as problem:
+                why = f"{problem.strerror}: {problem.filename}"
+                raise usage.UsageError(f"--local-directory: {why}") from None
         try:
             memory_limit(self["memory-limit"], 1)
         except UsageProblem as problem:
@@ -125,8 +141,6 @@ def _access(file: str | None) -> Access | None:
 
 def makeService(options: Options) -> Any:
     """Workers on ports that are bound already; SystemExit where one is taken."""
-    import os
-
     from twisted.internet import defer
 
     from twisted_dist.services.nanny import Nanny
@@ -143,6 +157,7 @@ def makeService(options: Options) -> Any:
     if not options["no-nanny"]:
         make = Nanny
         more["memory_limit"] = options["memory-limit"]
+        more["local_directory"] = options["local-directory"]
         more["recycle_after"] = options["recycle-after"]
         more["preload"] = [each.strip() for each in options["preload"].split(",") if each.strip()]
     nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])

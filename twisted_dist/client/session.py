@@ -27,9 +27,11 @@ from twisted_dist.client.questions import ANSWER_S, Questions
 from twisted_dist.client.records import Records
 from twisted_dist.client.sender import Sender
 from twisted_dist.client.submitting import Submitter
+from twisted_dist.client.tidying import Tidier
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import dump_value, value_nbytes
+from twisted_dist.segments.files import CAN_SHARE
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.entering import enter
 from twisted_dist.wire.membership import Membership
@@ -88,6 +90,7 @@ class Session:
         self._ended: list[defer.Deferred[None]] = []
         self.data = DataPool(reactor, name, membership)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
+        self._tidier = Tidier(reactor)
 
     @property
     def is_connected(self) -> bool:
@@ -136,6 +139,7 @@ class Session:
         self.leases.lose()
         self.data.close()
         self.fetcher.close()
+        self._tidier.close()
         self.sender.close()
         if self._stream is not None and self._stream.transport is not None:
             ended: defer.Deferred[None] = defer.Deferred()
@@ -189,12 +193,13 @@ class Session:
         self, values: Sequence[Any], addresses: Sequence[str], broadcast: bool
     ) -> list[Record]:
         """Put values on workers, in turn or each on all; in the reactor's thread."""
+        self._tidier.begin()
         first = self.submitter.take_ids(len(values))
         records = []
         places: dict[str, tuple[list[TaskId], list[Any]]] = {}
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
-            dumped = dump_value(value)
+            dumped = dump_value(value, CAN_SHARE)
             record.nbytes = value_nbytes(dumped)
             self.records.add(record)
             records.append(record)
@@ -293,4 +298,5 @@ class Session:
         return records
 
     async def _locate(self, ids: list[TaskId]) -> Located:
+        self._tidier.begin()
         return cast("Located", await self._questions.ask(schema.LOCATE, ids))

@@ -22,22 +22,27 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NoReturn
 
+from twisted_dist.aliases import Value
 from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.output import Output
+from twisted_dist.execution.payloads import Placed
 from twisted_dist.execution.pending import MOST_PENDING
 from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
+from twisted_dist.segments.probe import can_read, keep_at_most, lend_probe, tidy
+from twisted_dist.segments.segment import Segment, is_place
 
 # nanny → child
 FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS = 1, 2, 3, 4, 5, 6
+SHARE, TAKEN, TIDY = 7, 8, 9
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
-OUTPUT: Final = 17
+OUTPUT, SHARES = 17, 18
 
 #: exit status: a task has closed the descriptors of its process (as sysexits' EX_IOERR)
 CHANNEL_BROKEN: Final = 74
@@ -105,7 +110,13 @@ class Child:
             DROP: self._drop,
             STOP_TASKS: self._stop_tasks,
             PASS: self._take_pass,
+            SHARE: self._share,
+            TAKEN: self._taken,
+            TIDY: tidy,
         }
+        self._nanny = os.getppid()
+        #: results that the nanny has not opened yet, by their descriptors
+        self._lent: dict[int, Segment] = {}
         #: {request: where its answer goes}
         self._passes: dict[int, SimpleQueue[list[Any]]] = {}
         self._requests = count(1)
@@ -146,7 +157,8 @@ class Child:
 
     def watch(self) -> None:
         """In the main thread, for ever: read while no slot is free to."""
-        self._send([READY, os.getpid()])
+        probe = lend_probe()
+        self._send([READY, os.getpid(), probe and probe.place()])
         self._pool.start()
         while True:
             self._alarm.wait()
@@ -172,7 +184,29 @@ class Child:
         self._leads = leads
         self._handlers[message[0]](*message[1:])
 
+    def _share(self, place: list[Any], kept_bytes: int) -> None:
+        """The nanny can read what this process shares; if that is so the other way, do share."""
+        keep_at_most(kept_bytes)
+        if can_read(self._nanny, place):
+            self._runner.share = True
+            self._send([SHARES])
+
+    def _taken(self, descriptors: list[int]) -> None:
+        """The nanny has these open, or will not."""
+        for each in descriptors:
+            self._lent.pop(each, None)
+
+    def _lend(self, value: Value) -> bytes | list[Any]:
+        """A result as the channel carries it: a segment as where it is."""
+        if not isinstance(value, Segment):
+            return value
+        self._lent[value.file.fd] = value
+        return value.place()
+
     def _run(self, runs: list[Any], inputs: dict[int, Any]) -> None:
+        for each, value in inputs.items():
+            if is_place(value):
+                inputs[each] = Placed(self._nanny, value)
         for digest, ids, attempts, calls, deps in runs:
             if deps:
                 specs = [
@@ -243,7 +277,7 @@ class Child:
                     FINISHED,
                     [each.task_id for each in good],
                     [each.attempt for each in good],
-                    [each.value for each in good],
+                    [self._lend(each.value) for each in good],
                     [each.nbytes for each in good],
                     [each.duration_us for each in good],
                 ]

@@ -1,11 +1,14 @@
 """Values, calls and exceptions as bytes. Used only where user code runs, and by clients.
 
-A *value* is one pickle, or, when the object holds large buffers (arrays), a list of the
-pickle and those buffers, so that they are never copied into a pickle.
+A *value* is one pickle; or, when the object holds large buffers (arrays), a list of the
+pickle and those buffers, so that they are never copied into a pickle; or, when it takes more than
+`INLINE_BYTES` and this system can, a `Segment` of them, which other processes of this
+host read where it is.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import traceback
@@ -13,7 +16,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from twisted_dist.aliases import Value
+from twisted_dist.core.worker_side.machine import INLINE_BYTES
 from twisted_dist.errors import RemoteError
+from twisted_dist.segments.files import has_room
+from twisted_dist.segments.mapping import MAPPINGS
+from twisted_dist.segments.pool import POOL
+from twisted_dist.segments.segment import Segment, open_place
 
 #: a buffer from this size on stays out of the pickle
 OUT_OF_BAND_BYTES: Final = 64 * 1024
@@ -62,25 +70,68 @@ def dumps(obj: Any, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
     return blob
 
 
-def dump_value(obj: Any) -> Value:
-    """Serialise a result. Raises whatever pickling raises."""
+def dump_value(obj: Any, share: bool = False) -> Value:
+    """Serialise a result. Raises whatever pickling raises.
+
+    Args:
+        obj: any.
+        share: whether a large one is to become a `Segment`.
+    """
     buffers: list[pickle.PickleBuffer] = []
     blob = dumps(obj, buffers)
-    if not buffers:
-        return blob
-    return [blob, *(bytes(each.raw()) for each in buffers)]
+    raw = [each.raw() for each in buffers]
+    if share and len(blob) + sum(each.nbytes for each in raw) > INLINE_BYTES:
+        return POOL.write([blob, *raw])
+    return [blob, *map(bytes, raw)] if raw else blob
+
+
+class Placed:
+    """A value that another process has: where, as `Segment.place` says it, and in which."""
+
+    __slots__ = ("pid", "place")
+
+    def __init__(self, pid: int, place: Sequence[Any]) -> None:
+        self.pid = pid
+        self.place = place
 
 
 def value_nbytes(value: Value) -> int:
     """Bytes that a value takes."""
-    return len(value) if isinstance(value, bytes) else sum(map(len, value))
+    if isinstance(value, bytes):
+        return len(value)
+    return value.nbytes if isinstance(value, Segment) else sum(map(len, value))
 
 
-def load_value(value: Value) -> Any:
-    """The object; its large buffers are read-only views of *value*."""
+def load_value(value: Value | Placed) -> Any:
+    """The object; its large buffers are read-only views of *value*.
+
+    Raises:
+        OSError: it is placed where nothing can be read.
+    """
     if isinstance(value, bytes):
         return pickle.loads(value)
-    return pickle.loads(value[0], buffers=value[1:])
+    if isinstance(value, Placed):
+        parts: Sequence[Any] = MAPPINGS.load(value.pid, value.place)
+    elif isinstance(value, Segment):
+        parts = MAPPINGS.load(os.getpid(), value.place())
+    else:
+        parts = value
+    return pickle.loads(parts[0], buffers=parts[1:])
+
+
+def opened(pid: int, place: Sequence[Any]) -> Value:
+    """What another process has placed: kept open, or copied where too many are open already.
+
+    Raises:
+        OSError: as of `open_place`.
+    """
+    value = open_place(pid, place)
+    return value if has_room() else in_band(value)
+
+
+def in_band(value: Value) -> bytes | list[bytes]:
+    """A value as bytes, for who cannot read it where it is. Raises OSError."""
+    return value.buffers() if isinstance(value, Segment) else value
 
 
 def load_call(blob: bytes, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -13,6 +13,7 @@ from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.execution.deferreds import fired, is_deferred
 from twisted_dist.execution.payloads import (
     MAX_VALUE,
+    Placed,
     dump_exception,
     dump_value,
     load_call,
@@ -32,7 +33,7 @@ class TaskSpec:
         attempt: int,
         digest: Digest,
         call: bytes,
-        inputs: Sequence[Value],
+        inputs: Sequence[Value | Placed],
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -67,6 +68,8 @@ class TaskRunner:
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
+        #: whether large results become segments
+        self.share = False
         self._blobs: dict[Digest, bytes] = {}
         self._functions: dict[Digest, Callable[..., Any]] = {}
 
@@ -103,9 +106,9 @@ class TaskRunner:
         return outcome
 
     def _finish(self, outcome: Outcome, result: Any) -> None:
-        outcome.value = dump_value(result)
+        outcome.value = dump_value(result, self.share)
         outcome.nbytes = value_nbytes(outcome.value)
-        if outcome.nbytes > MAX_VALUE:
+        if outcome.nbytes > MAX_VALUE and not self.share:
             size, outcome.value = outcome.nbytes, b""
             raise ValueError(f"the result takes {size} bytes, more than {MAX_VALUE}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import Any, Final
 
 from attrs import frozen
@@ -12,29 +13,27 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_dist.aliases import Digest, TaskId, Value
+from twisted_dist.aliases import Digest, TaskId
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.execution.current import Pass
 from twisted_dist.execution.status import Running
 from twisted_dist.services.child_process import ChildProcess, Ending
-from twisted_dist.services.executor import GetPass, no_pass
+from twisted_dist.services.executor import GetPass, Values, no_pass
 from twisted_dist.services.feeding import Feed, Pair
+from twisted_dist.services.lending import Lending, runs_of
+from twisted_dist.services.memory import machine_memory
+from twisted_dist.services.restarts import Restarts
 from twisted_dist.services.stops import Stops
 
-#: seconds before a child that died is started again: doubled for each one in a row that has
-#: ended no task, and varied by half so that many nannies do not start theirs together
-FIRST_RESTART_S: Final = 0.1
-MOST_RESTART_S: Final = 30.0
-#: a child that lived so long had a good start: the next restart is quick again
-HEALTHY_S: Final = 10.0
-#: so many children in a row that died before they could run anything, and the nanny gives
-#: up: with the delays between them, after some ten seconds
-MOST_STILLBORN: Final = 6
 #: seconds that a task which is to stop may take to, until its process is ended
 TASK_PATIENCE_S: Final = 2.0
 #: seconds between two looks at a child's memory
 MEASURE_S: Final = 0.2
+#: looks after which a child lets go of memory that it keeps for later values: 5 s
+TIDY_LOOKS: Final = 25
+#: of the memory limit, what a child may keep for values to be written, and for those read
+KEPT_SHARE: Final = 1 / 16
 _MIB: Final = 2**20
 
 
@@ -78,16 +77,18 @@ class ChildExecutor:
         self._reactor = reactor
         self._nthreads = nthreads
         self._options = options
-        self._chance = chance or random.Random()
+        self._restarts = Restarts(chance or random.Random())
         self._functions: dict[Digest, bytes] = {}
         self._child: ChildProcess | None = None
+        self._lending = Lending(0)
+        #: told how much memory the child uses, as often as that is looked at
+        self.measured: Callable[[int], None] = lambda used: None
         self._feed = Feed(options.recycle_after)
         self._stops = Stops()
-        self._delay = FIRST_RESTART_S
-        self._stillborn = 0
         #: the child has said that it can run tasks; how many it has ended
         self._is_ready = False
         self._ended = 0
+        self._looks = 0
         self._calls: deque[Any] = deque()
         self._restart: Any = None
         self._first: defer.Deferred[None] | None = None
@@ -119,6 +120,7 @@ class ChildExecutor:
         self._ended = 0
         self._is_ready = False
         self._child = ChildProcess(self._reactor, self._nthreads, self._options.preload, self)
+        self._lending = Lending(self._child.pid or 0)
         self._later(MEASURE_S, self._measure)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
@@ -136,11 +138,11 @@ class ChildExecutor:
         if self._child is not None:
             self._child.send([child.FUNCTION, digest, blob])
 
-    def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
+    def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Send tasks with their inputs to the child, as soon as they may go there."""
         if self._feed.is_open and self._child is not None:
             self._feed.note_given(len(tasks))
-            self._send_runs(self._child, tasks, values)
+            self._child.send(runs_of(tasks, values, self._lending))
         else:
             needed = ((task, {each: values[each] for each in task.deps}) for task in tasks)
             self._send(self._feed.offer(needed))
@@ -148,30 +150,10 @@ class ChildExecutor:
     def _send(self, pairs: Sequence[Pair]) -> None:
         """Send what was held back."""
         if pairs and self._child is not None:
-            values: dict[TaskId, Value] = {}
+            values: dict[TaskId, Any] = {}
             for _, needed in pairs:
                 values |= needed
-            self._send_runs(self._child, [task for task, _ in pairs], values)
-
-    def _send_runs(
-        self, to: ChildProcess, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]
-    ) -> None:
-        """Consecutive tasks of a function as one run."""
-        runs: list[list[Any]] = []
-        inputs: dict[TaskId, Value] = {}
-        for task in tasks:
-            run = runs[-1] if runs else None
-            if run is None or run[0] is not task.digest or bool(run[4]) is not bool(task.deps):
-                run = [task.digest, [], [], [], []]
-                runs.append(run)
-            run[1].append(task.id)
-            run[2].append(task.attempt)
-            run[3].append(task.call)
-            if task.deps:
-                run[4].append(task.deps)
-                for each in task.deps:
-                    inputs[each] = values[each]
-        to.send([child.RUN, runs, inputs])
+            self._child.send(runs_of([task for task, _ in pairs], values, self._lending))
 
     def drop(self, ids: Sequence[TaskId]) -> None:
         """Take back what has not begun."""
@@ -235,14 +217,32 @@ class ChildExecutor:
             return
         self._later(MEASURE_S, self._measure)
         used, limit = self._child.measure(), self._options.memory_limit
+        self.measured(used)
+        self._looks += 1
+        if not self._looks % TIDY_LOOKS and self._lending.is_on:
+            self._child.send([child.TIDY])
         if limit and used > limit:
             used_mib, limit_mib = used / _MIB, limit / _MIB
             self._child.kill(
                 f"it used {used_mib:,.0f} MiB, and --memory-limit is {limit_mib:,.0f} MiB"
             )
 
+    def allow(self, cap: int | None) -> None:
+        """Have *cap* tasks at most in the child, None for any number: memory is short.
+
+        What is there already goes on.
+        """
+        self._send(self._feed.allow(cap))
+
+    def renew_idle(self) -> None:
+        """Have another child take the place of one that has nothing to run."""
+        if self._feed.is_idle and self._child is not None and not self._is_recycled:
+            self._is_recycled = True
+            self._child.stop()
+
     def _note_left(self, ids: Sequence[TaskId]) -> None:
         """Tasks are no longer in the child, and that was told."""
+        self._lending.take_back(ids)
         self._send(self._feed.ended(ids))
         if self._feed.is_used_up and self._child is not None and not self._is_recycled:
             self._is_recycled = True
@@ -250,9 +250,13 @@ class ChildExecutor:
 
     # -- from the child
 
-    def child_ready(self) -> None:
+    def child_ready(self, probe: list[Any] | None) -> None:
         """The child can run tasks."""
         self._is_ready = True
+        ours = self._lending.offer(probe)
+        if ours is not None and self._child is not None:
+            limit = self._options.memory_limit or machine_memory()
+            self._child.send([child.SHARE, ours, int(limit * KEPT_SHARE)])
         if self._first is not None:
             first, self._first = self._first, None
             first.callback(None)
@@ -261,9 +265,7 @@ class ChildExecutor:
         """One frame of the child's."""
         kind = message[0]
         if kind == child.FINISHED:
-            self._ended += len(message[1])
-            self.tell(m.ExecutionFinished(*message[1:]))
-            self._note_left(message[1])
+            self._finished(*message[1:])
         elif kind == child.ERRED:
             for fact in self._stops.sort(*message[1:]):
                 self.tell(fact)
@@ -282,6 +284,28 @@ class ChildExecutor:
             self._stops.note(*message[1:])
         elif kind == child.OUTPUT:
             self._note_output(message[1])
+        elif kind == child.SHARES:
+            self._lending.is_on = True
+
+    def _finished(self, *columns: list[Any]) -> None:
+        ids, attempts, values = columns[:3]
+        self._ended += len(ids)
+        if list in map(type, values):
+            descriptors, lost = self._lending.open_results(ids, values)
+            if self._child is not None:
+                self._child.send([child.TAKEN, descriptors])
+            if lost:
+                self._lost(lost, dict(zip(ids, attempts)))
+                kept = [each not in lost for each in ids]
+                columns = tuple(list(compress(each, kept)) for each in columns)
+        self.tell(m.ExecutionFinished(*columns))
+        self._note_left(columns[0])
+
+    def _lost(self, ids: list[TaskId], attempts: dict[TaskId, int]) -> None:
+        """Results are not where the child has put them: it is gone, or a task closed them."""
+        if self._child is not None and self._child.is_alive():
+            which = [Running(each, attempts[each], 0) for each in ids]
+            self._child.kill("a task has closed what its process shares with the nanny", which)
 
     def _note_output(self, pieces: list[list[Any]]) -> None:
         """Tasks have written something: pass it on to where this process writes, and up."""
@@ -351,16 +375,17 @@ class ChildExecutor:
     def _accident(self, ending: Ending) -> None:
         self.log.warn("{how}", how=ending.how)
         self.restarts += 1
-        if self._ended or ending.running or ending.lived_s > HEALTHY_S:
-            self._delay = FIRST_RESTART_S
-        self._stillborn = 0 if self._is_ready else self._stillborn + 1
-        if self._stillborn >= MOST_STILLBORN:
-            why = f"{self._stillborn} processes in a row did not start; the last: {ending.how}"
-            if self._first is not None:
-                first, self._first = self._first, None
-                first.errback(RuntimeError(why))
-            self.gave_up(why)
+        delay = self._restarts.next(
+            was_ready=self._is_ready,
+            was_useful=bool(self._ended or ending.running),
+            lived_s=ending.lived_s,
+        )
+        if delay is not None:
+            self._restart = self._reactor.callLater(delay, self._launch)
             return
-        delay = self._delay * self._chance.uniform(0.5, 1.5)
-        self._restart = self._reactor.callLater(delay, self._launch)
-        self._delay = min(self._delay * 2, MOST_RESTART_S)
+        count = self._restarts.stillborn
+        why = f"{count} processes in a row did not start; the last: {ending.how}"
+        if self._first is not None:
+            first, self._first = self._first, None
+            first.errback(RuntimeError(why))
+        self.gave_up(why)

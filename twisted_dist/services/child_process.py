@@ -64,8 +64,8 @@ class Ending:
 class Owner(Protocol):
     """Who has a child."""
 
-    def child_ready(self) -> None:
-        """It can run tasks."""
+    def child_ready(self, probe: list[Any] | None) -> None:
+        """It can run tasks; *probe* is where it may be tried to read what it shares."""
 
     def received(self, message: list[Any]) -> None:
         """It has sent a frame."""
@@ -131,11 +131,22 @@ class ChildProcess(ProcessProtocol):
         return self._status.running() if self.pid is not None else []
 
     def measure(self) -> int:
-        """Bytes of memory that it uses; kept, for when it has died."""
+        """Bytes of memory that are its own; kept, for when it has died.
+
+        Values that it shares with others count where they are held.
+        """
         if self.pid is not None:
             with suppress(psutil.Error):
-                self.rss = psutil.Process(self.pid).memory_info().rss
+                about = psutil.Process(self.pid).memory_info()
+                self.rss = about.rss - about.shared
         return self.rss
+
+    def is_alive(self) -> bool:
+        """Whether it runs, as far as the system knows."""
+        if self.pid is not None:
+            with suppress(psutil.Error):
+                return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+        return False
 
     def stop(self) -> None:
         """Close the channel, which ends the child; kill it if it does not."""
@@ -248,7 +259,7 @@ class _Channel(StreamOfBytes):
         for payload in self._decoder.feed(data):
             message = msgpack.unpackb(payload, raw=False, strict_map_key=False)
             if message[0] == child.READY:
-                self._owner.child_ready()
+                self._owner.child_ready(message[2])
             else:
                 self._owner.received(message)
 

@@ -15,6 +15,7 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import Hooks, SlotPool
+from twisted_dist.segments.files import CAN_SHARE
 from twisted_dist.services.stops import Stops
 
 #: seconds between flushes while tasks are unfinished
@@ -28,6 +29,13 @@ GetPass: TypeAlias = Callable[[TaskId, int], "defer.Deferred[Pass]"]
 def no_pass(task_id: TaskId, attempt: int) -> defer.Deferred[Pass]:
     """Where there is no network."""
     return defer.fail(RefusedError("tasks cannot submit tasks here"))
+
+
+class Values(Protocol):
+    """Where tasks' inputs are."""
+
+    def __getitem__(self, task_id: TaskId, /) -> Value:
+        """One that is there."""
 
 
 class Executor(Protocol):
@@ -53,7 +61,7 @@ class Executor(Protocol):
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Precedes the first task that needs it."""
 
-    def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
+    def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Run tasks; *values* holds all their inputs, and more."""
 
     def drop(self, ids: Sequence[TaskId]) -> None:
@@ -87,6 +95,7 @@ class ThreadExecutor:
         self._reactor = reactor
         self._nthreads = nthreads
         self._runner = TaskRunner()
+        self._runner.share = CAN_SHARE
         self._pool: SlotPool | None = None
         self._lock = threading.Lock()
         self._arrived: list[Outcome] = []
@@ -102,7 +111,7 @@ class ThreadExecutor:
         """Keep a pickled function; loaded when first needed."""
         self._runner.add_function(digest, blob)
 
-    def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
+    def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Queue tasks for the threads."""
         assert self._pool is not None
         self._pool.put(

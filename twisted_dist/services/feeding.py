@@ -40,13 +40,22 @@ class Feed:
         self._inside = self._given = 0
         #: those of them that wait for something, of which others may have to come in
         self._extra = 0
+        #: tasks that may be inside while memory is short; None while it is not
+        self._cap: int | None = None
         #: the suspect that has the child to itself
         self._alone: TaskId | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether all that comes may go to the child: then `note_given` is enough."""
-        return self._has_child and not (self._most or self._suspects or self._held)
+        return self._has_child and not (
+            self._most or self._suspects or self._held or self._cap is not None
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a child is there and has nothing."""
+        return self._has_child and not self._inside
 
     @property
     def is_used_up(self) -> bool:
@@ -82,6 +91,11 @@ class Feed:
                 self._suspects.clear()
         return self._next() if self._held else []
 
+    def allow(self, cap: int | None) -> list[Pair]:
+        """So many tasks may be inside from now on, None for any number; those that may go."""
+        self._cap = cap
+        return self._next() if self._held else []
+
     def waits(self, ids: Sequence[TaskId]) -> list[Pair]:
         """Tasks in the child wait, maybe for others of these; those that may come to it."""
         self._extra += len(ids)
@@ -110,6 +124,8 @@ class Feed:
         if not self._has_child or self._alone is not None:
             return []
         room = self._most + self._extra - self._given if self._most else len(self._held)
+        if self._cap is not None:
+            room = min(room, self._cap + self._extra - self._inside)
         if room <= 0:
             return []
         if self._suspects:

@@ -12,19 +12,20 @@ from twisted.python.failure import Failure
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import MAY_MOVE_DATA, WORKER
 from twisted_dist.address import parse_address
-from twisted_dist.aliases import TaskId, Value
+from twisted_dist.aliases import TaskId
 from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
-from twisted_dist.execution.payloads import value_nbytes
+from twisted_dist.segments.probe import tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
+from twisted_dist.services.holder import Holder
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
+from twisted_dist.services.store import Store
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
-from twisted_dist.wire.data import DataProtocol
 from twisted_dist.wire.dial import DIAL_S, Dialled
 from twisted_dist.wire.entering import enter
 from twisted_dist.wire.membership import Membership
@@ -87,10 +88,10 @@ class Worker(ListeningService):
         #: what the scheduler knows it by, since it registered last
         self._number = 0
         self.registered: Callable[[Worker], None] = lambda worker: None
-        self._store: dict[TaskId, Value] = {}
+        self._store = self._make_store()
         self._stream: StreamProtocol | None = None
         self._executor: Executor = self._make_executor()
-        self._executor.tell = self._stimulate
+        self._executor.tell = self._told
         self._executor.gave_up = self._leave
         self._outputs = Outputs(self.reactor, self._send_output)
         self._executor.output = self._outputs.add
@@ -98,12 +99,16 @@ class Worker(ListeningService):
         self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
         self._executor.get_pass = self._passes.get
-        self._pool = DataPool(self.reactor, name or "worker", self._membership)
+        peers = DataPool(self.reactor, name or "worker", self._membership)
+        self._holder = Holder(self._store, peers, self._put)
         self._beat = task.LoopingCall(self._heartbeat)
         self._beat.clock = self.reactor
         self._dialling: defer.Deferred[None] | None = None
         self._first: defer.Deferred[str] | None = None
         self._restarting: defer.Deferred[None] | None = None
+
+    def _make_store(self) -> Store:
+        return Store(self.reactor)
 
     def _make_executor(self) -> Executor:
         return ThreadExecutor(self.reactor, self.nthreads)
@@ -163,8 +168,9 @@ class Worker(ListeningService):
             self._dialling.cancel()
         if self._stream is not None:
             self._stream.end("this worker is stopping")
-        self._pool.close()
+        self._holder.peers.close()
         await defer.maybeDeferred(self._executor.stop)
+        await self._store.close()
         self._outputs.tell()
         if self._first is not None:
             first, self._first = self._first, None
@@ -278,29 +284,32 @@ class Worker(ListeningService):
             self._stream.flush()
 
     def _heartbeat(self) -> None:
+        tidy()
         if self._stream is not None:
             self._stream.send(schema.HEARTBEAT.pack(self.metrics()))
             self._stream.flush()
 
     def metrics(self) -> dict[str, float]:
         """What a heartbeat carries: bytes of this process, values held, tasks under way."""
-        rss = psutil.Process().memory_info().rss
-        rss += self._executor.rss
-        return {"rss": rss, "held": len(self.core.held), "tasks": len(self.core.tasks)}
+        about = psutil.Process().memory_info()
+        used = about.rss - about.shared + self._executor.rss + self._store.memory
+        return {
+            "rss": used,
+            "held": len(self.core.held),
+            "tasks": len(self.core.tasks),
+            "disk": self._store.disk,
+        }
 
     # -- control
 
     def responders(self) -> dict[type, Responder]:
         """Adds data connections to what every daemon answers."""
-        data = Responder(self._open_data, MAY_MOVE_DATA)
+        data = Responder(lambda proto, name: self._holder.open(), MAY_MOVE_DATA)
         return {**super().responders(), commands.OpenData: data}
 
-    def _open_data(self, proto: Any, name: str) -> DataProtocol:
-        return DataProtocol(None, self._store.get, self._put)
-
-    def _put(self, ids: list[TaskId], values: list[Value]) -> int:
-        self._store.update(zip(ids, values))
-        self._stimulate(m.DataPut(ids, [value_nbytes(value) for value in values]))
+    def _put(self, fact: m.DataPut) -> int:
+        self._stimulate(fact)
+        self._note_held()
         return self._number
 
     def identity(self) -> dict[str, Any]:
@@ -340,6 +349,13 @@ class Worker(ListeningService):
             self._number = fields["index"]
             self._welcomed()
 
+    def _told(self, fact: object) -> None:
+        """By the executor."""
+        self._stimulate(fact)
+
+    def _note_held(self) -> None:
+        """There is more in the store than there was."""
+
     def _stimulate(self, fact: object) -> None:
         self._execute(self.core.handle(fact))
 
@@ -353,10 +369,10 @@ class Worker(ListeningService):
             elif isinstance(each, m.Execute):
                 self._executor.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):
-                self._store.update(zip(each.ids, each.values))
+                self._store.update(each.ids, each.values, each.nbytes)
+                self._note_held()
             elif isinstance(each, m.Discard):
-                for task_id in each.ids:
-                    self._store.pop(task_id, None)
+                self._store.discard(each.ids)
             elif isinstance(each, m.Fetch):
                 fetch = defer.Deferred.fromCoroutine(self._fetch(each.address, each.ids))
                 fetch.addErrback(lambda f: self.log.failure("fetching failed", failure=f))
@@ -368,17 +384,7 @@ class Worker(ListeningService):
             self._stream.flush()
 
     async def _fetch(self, address: str, ids: list[TaskId]) -> None:
-        values: dict[TaskId, Value] = {}
-        silent = False
-        try:
-            connection = await self._pool.connection(address)
-            values = await connection.get(ids)
-        except Exception as problem:  # whatever it was, the scheduler decides what next
-            silent = True
-            self.log.warn("no data from {a}: {p}", a=address, p=problem)
+        values = await self._holder.fetch(address, ids)
         if self._stopping is None:
-            held = self.core.held
-            self._store.update({i: value for i, value in values.items() if i not in held})
-            sizes = [value_nbytes(value) for value in values.values()]
-            absent = [each for each in ids if each not in values]
-            self._stimulate(m.FetchFinished(address, list(values), sizes, absent, silent))
+            self._stimulate(self._holder.keep_fetched(address, ids, values))
+            self._note_held()

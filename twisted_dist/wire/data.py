@@ -1,13 +1,15 @@
 """Bulk data between members: values by id, on connections of their own.
 
-Whoever dials says hello and `OpenData` to a worker's port; then frames: ``[1, request,
-ids]`` asks for values, answered by ``[2, request, ids, values, last]`` in pieces;
-``[3, request, ids, values]`` stores values, answered by ``[4, request, nbytes]``.
+Whoever dials says hello and `OpenData` to a worker's port; then frames (docs/protocol.md,
+"Data connections"). Ends on one host prove to each other that they can read what the other
+shares: then a large value is not sent at all, but where it is. Otherwise it follows as
+bytes, as fast as the other end takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgpack
@@ -19,60 +21,57 @@ from twisted.python.failure import Failure
 
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.errors import ConnectionClosedError, ProtocolError
-from twisted_dist.execution.payloads import value_nbytes
-from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.transports import send_at_once, write_now
+from twisted_dist.execution.payloads import in_band, opened, value_nbytes
+from twisted_dist.segments.probe import can_read, lend_probe
+from twisted_dist.segments.segment import ALIGNMENT, Segment
+from twisted_dist.wire.data_messages import (
+    GET,
+    GOT,
+    GOT_PLACED,
+    GOT_STREAM,
+    HOST,
+    MAX_DATA_BYTES,
+    NOT_READ,
+    PUT,
+    PUT_PLACED,
+    PUT_STREAM,
+    READS,
+    STORED,
+    TAKEN,
+    checked,
+    header_sum,
+)
+from twisted_dist.wire.frames import frame
+from twisted_dist.wire.inflow import Inflow, make_sink
+from twisted_dist.wire.outflow import SLICE_BYTES, Outflow
+from twisted_dist.wire.transports import send_at_once
 
-GET, GOT, PUT, STORED = 1, 2, 3, 4
-#: of one frame: one value must fit
-MAX_DATA_BYTES: Final = 2**31
 #: values are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
-
-
+#: a value up to this size rides in a frame with others, even if it is a segment
+FRAMED_BYTES: Final = 2**20
 #: seconds that a peer which owes an answer may say nothing; half a worker's lease
 SILENCE_S: Final = 30.0
 #: bytes a second that a connection carries at least; what is sent is given time by it
 SLOWEST_BYTES_S: Final = 2**20
-
-#: kinds of a message's fields after its number and request
-_FIELDS: Final[dict[object, tuple[type, ...]]] = {
-    GET: (list,),
-    GOT: (list, list, bool),
-    PUT: (list, list),
-    STORED: (int,),
-}
-_ID: Final[set[object]] = {int}
-_BUFFER: Final[set[object]] = {bytes}
+#: the kinds of messages that carry values: framed, placed, streamed
+_ANSWERS: Final = (GOT, GOT_PLACED, GOT_STREAM)
+_PUTS: Final = (PUT, PUT_PLACED, PUT_STREAM)
 
 
-def _is_value(value: Any) -> bool:
-    return type(value) is bytes or (
-        type(value) is list and value != [] and set(map(type, value)) <= _BUFFER
-    )
+class _Request:
+    """What this end has asked."""
 
+    __slots__ = ("answer", "not_read", "sent", "values")
 
-def _checked(payload: bytes) -> list[Any]:
-    """A message of the shape that its number asks for; ProtocolError otherwise."""
-    try:
-        message = msgpack.unpackb(payload, raw=False, max_bin_len=MAX_DATA_BYTES)
-    except Exception as problem:
-        raise ProtocolError(f"a frame that is not msgpack: {problem}") from None
-    if type(message) is not list or set(map(type, message[:2])) != _ID:
-        raise ProtocolError("a data message that is not [number, request, …]")
-    kinds = _FIELDS.get(message[0])
-    if kinds is None:
-        raise ProtocolError(f"there is no data message {message[0]}")
-    fields = message[2:]
-    if tuple(map(type, fields)) != kinds:
-        raise ProtocolError(f"data message {message[0]}: wrong fields")
-    if list in kinds and not set(map(type, fields[0])) <= _ID:
-        raise ProtocolError(f"data message {message[0]}: ids that are not integers")
-    if message[0] in (GOT, PUT) and not (
-        len(fields[0]) == len(fields[1]) and all(map(_is_value, fields[1]))
-    ):
-        raise ProtocolError(f"data message {message[0]}: values that are none")
-    return message
+    def __init__(self, answer: defer.Deferred[Any]) -> None:
+        self.answer = answer
+        #: what has come of it
+        self.values: dict[TaskId, Value] = {}
+        #: of what was placed, what could not be read there
+        self.not_read: list[TaskId] = []
+        #: what was put
+        self.sent: dict[TaskId, Value] = {}
 
 
 class DataProtocol(Protocol):
@@ -86,6 +85,10 @@ class DataProtocol(Protocol):
         find: gives the value of an id, or None; a serving end has one.
         store: takes ids and values in, and gives the number that this end is registered
             under; a serving end has one.
+
+    Attributes:
+        ready: fires when both ends know whether they are on one host; an end that asks may
+            wait for it, and large values are sent in full until then.
     """
 
     log = Logger()
@@ -101,34 +104,66 @@ class DataProtocol(Protocol):
         self._patience: Any = None
         self._find = find
         self._store = store
-        self._decoder = FrameDecoder(MAX_DATA_BYTES)
-        self._requests: dict[int, tuple[defer.Deferred[Any], dict[TaskId, Value]]] = {}
+        self._inflow = Inflow(MAX_DATA_BYTES, self._received)
+        self._outflow: Any = None
+        self._requests: dict[int, _Request] = {}
         self._next = 0
+        self.ready: defer.Deferred[None] = defer.Deferred()
+        #: the peer's process, and whether it reads what this one shares, and this one its
+        self._peer = 0
+        self._is_read = self._reads = False
+        #: {the peer's request: what it may be opening}
+        self._lent: dict[int, list[Segment]] = {}
+        #: {the peer's request: what it has put so far, and whether all of that is here}
+        self._coming: dict[int, dict[TaskId, Value | None]] = {}
 
     def connectionMade(self) -> None:
         """A lone request must not wait for an acknowledgement."""
         send_at_once(self.transport)
+        self._outflow = Outflow(self.transport)
+        if self._find is None:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        probe = lend_probe()
+        self._send([HOST, os.getpid(), probe and probe.place(), self._reads])
+
+    def no_word(self, result: Any, timeout_s: float) -> None:
+        """The peer has not said within *timeout_s* what is `ready`'s to know."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+        raise ConnectionClosedError(f"no word within {timeout_s:g} s")
+
+    # -- asking
 
     def get(self, ids: Sequence[TaskId]) -> defer.Deferred[dict[TaskId, Value]]:
         """Fetch values; fires with those the peer has."""
-        return self._ask([GET, 0, list(ids)], 0)
+        request = self._ask(SILENCE_S)
+        if request:
+            self._send([GET, request, list(ids)])
+            return self._requests[request].answer
+        return self._closed()
 
     def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[int]:
         """Store values at the peer; fires with its number at the scheduler when it holds them."""
-        nbytes = sum(map(value_nbytes, values))
-        return self._ask([PUT, 0, list(ids), list(values)], nbytes)
+        request = self._ask(SILENCE_S + sum(map(value_nbytes, values)) / SLOWEST_BYTES_S)
+        if request:
+            self._requests[request].sent = dict(zip(ids, values))
+            self._outflow.add(self._parts(_PUTS, request, ids, values))
+            return self._requests[request].answer
+        return self._closed()
 
-    def _ask(self, message: list[Any], nbytes: int) -> defer.Deferred[Any]:
-        self._next += 1
-        message[1] = self._next
-        answer: defer.Deferred[Any] = defer.Deferred()
+    def _closed(self) -> defer.Deferred[Any]:
+        return defer.fail(ConnectionClosedError("the data connection is closed"))
+
+    def _ask(self, patience_s: float) -> int:
+        """A new request's number; 0 where nothing can be asked."""
         if self.transport is None:
-            answer.errback(ConnectionClosedError("the data connection is closed"))
-            return answer
-        self._requests[self._next] = (answer, {})
-        self._send(message)
-        self._expect(SILENCE_S + nbytes / SLOWEST_BYTES_S)
-        return answer
+            return 0
+        self._next += 1
+        self._requests[self._next] = _Request(defer.Deferred())
+        self._expect(patience_s)
+        return self._next
 
     def _expect(self, seconds: float) -> None:
         """Something must come within *seconds*, or later if more time was given before."""
@@ -151,61 +186,199 @@ class DataProtocol(Protocol):
         elif self._patience is not None:
             self._expect(SILENCE_S)
 
+    # -- sending
+
     def _send(self, message: list[Any]) -> None:
-        payload = msgpack.packb(message, use_bin_type=True)
-        if self.transport is not None:
-            write_now(self.transport, frame(payload))
+        if self._outflow is not None:
+            self._outflow.send(_framed(message))
+
+    def _parts(
+        self,
+        kinds: tuple[int, int, int],
+        request: int,
+        ids: Sequence[TaskId],
+        values: Sequence[Value],
+    ) -> Iterator[bytes]:
+        """What is written of values, made as it is written."""
+        framed, placed, streamed = kinds
+        piece: tuple[list[TaskId], list[Any]] = ([], [])
+        places: tuple[list[TaskId], list[Any]] = ([], [])
+        size = 0
+        for task_id, value in zip(ids, values):
+            try:
+                if isinstance(value, Segment) and self._is_read:
+                    self._lent.setdefault(request, []).append(value)
+                    places[0].append(task_id)
+                    places[1].append(value.place())
+                    continue
+                if isinstance(value, Segment) and value.nbytes > FRAMED_BYTES:
+                    sum_ = header_sum(task_id, value.lengths)
+                    yield _framed([streamed, request, task_id, list(value.lengths), sum_])
+                    yield from self._bytes_of(value)
+                    continue
+                piece[1].append(in_band(value))
+                piece[0].append(task_id)
+            except OSError as problem:  # its disk, if it is on one
+                self.log.error("cannot read a value: {problem}", problem=problem)
+                continue
+            size += value_nbytes(value)
+            if size >= PIECE_BYTES:
+                yield _framed([framed, request, *piece, False])
+                piece, size = ([], []), 0
+        if places[0]:
+            yield _framed([placed, request, *places])
+        yield _framed([framed, request, *piece, True])
+
+    def _bytes_of(self, value: Segment) -> Iterator[bytes]:
+        for at in range(ALIGNMENT, value.span, SLICE_BYTES):
+            try:
+                yield value.read(at, min(SLICE_BYTES, value.span - at))
+            except OSError:  # after its lengths nothing else can be said on this connection
+                self.log.failure("cannot read a value")
+                self.transport.abortConnection()
+                return
+
+    # -- receiving
 
     def dataReceived(self, data: bytes) -> None:
         """Serve requests, collect answers; a malformed frame ends the connection."""
         try:
-            for payload in self._decoder.feed(data):
-                self._received(payload)
+            self._inflow.feed(data)
         except ProtocolError as bad:
             self.log.warn("closing {p}: {bad}", p=self.transport.getPeer(), bad=bad)
             self.transport.abortConnection()
         self._heard()
 
     def _received(self, payload: bytes) -> None:
-        kind, request, *fields = _checked(payload)
-        if kind in (GOT, STORED) and request not in self._requests:
-            raise ProtocolError(f"an answer to request {request}, which was not asked")
-        if kind == GOT:
-            answer, values = self._requests[request]
-            values.update(zip(fields[0], fields[1]))
-            if fields[2]:
-                del self._requests[request]
-                answer.callback(values)
-        elif kind == STORED:
-            self._requests.pop(request)[0].callback(fields[0])
+        kind, request, *fields = checked(payload)
+        if kind in (*_ANSWERS, STORED):
+            if request not in self._requests:
+                raise ProtocolError(f"an answer to request {request}, which was not asked")
+            self._answered(kind, request, fields)
+        elif kind in (HOST, READS, TAKEN):
+            self._met(kind, request, fields)
         elif kind == GET and self._find is not None:
-            self._serve(request, fields[0])
-        elif kind == PUT and self._store is not None:
-            self._send([STORED, request, self._store(fields[0], fields[1])])
+            find = self._find
+            found = ((each, find(each)) for each in fields[0])
+            here = [(each, value) for each, value in found if value is not None]
+            ids, values = [each for each, _ in here], [value for _, value in here]
+            self._outflow.add(self._parts(_ANSWERS, request, ids, values))
+        elif kind in _PUTS and self._store is not None:
+            self._put(kind, request, fields)
         else:
             raise ProtocolError(f"data message {kind} is not one that this peer may send")
 
-    def _serve(self, request: int, ids: list[TaskId]) -> None:
-        assert self._find is not None
-        found: list[TaskId] = []
-        values: list[Value] = []
-        size = 0
-        for each in ids:
-            value = self._find(each)
-            if value is None:
-                continue
-            found.append(each)
-            values.append(value)
-            size += value_nbytes(value)
-            if size >= PIECE_BYTES:
-                self._send([GOT, request, found, values, False])
-                found, values, size = [], [], 0
-        self._send([GOT, request, found, values, True])
+    def _met(self, kind: int, number: int, fields: list[Any]) -> None:
+        """About the two ends themselves."""
+        if kind == TAKEN:
+            self._lent.pop(number, None)
+        elif kind == READS:
+            self._is_read = fields[0]
+        else:
+            self._peer = number
+            self._reads = can_read(number, fields[0])
+            if self._find is not None:
+                self._introduce()
+                return
+            self._is_read = fields[1]
+            self._send([READS, 0, self._reads])
+            if not self.ready.called:
+                self.ready.callback(None)
+
+    def _answered(self, kind: int, request: int, fields: list[Any]) -> None:
+        asked = self._requests[request]
+        if kind == GOT_STREAM:
+            task_id, lengths = fields[:2]
+            self._inflow.expect(make_sink(lengths), lambda v: _keep(asked.values, task_id, v))
+        elif kind == GOT_PLACED:
+            here, missed = self._open(*fields)
+            asked.values.update(here)
+            asked.not_read += missed
+            self._send([TAKEN, request])
+        elif kind == STORED and fields[0] == NOT_READ:
+            self._is_read = False
+            self._lent.pop(request, None)
+            sent = asked.sent
+            self._outflow.add(self._parts(_PUTS, request, list(sent), list(sent.values())))
+        elif kind == STORED:
+            del self._requests[request]
+            self._lent.pop(request, None)
+            asked.answer.callback(fields[0])
+        else:
+            asked.values.update(zip(fields[0], fields[1]))
+            if fields[2]:
+                self._got(request, asked)
+
+    def _got(self, request: int, asked: _Request) -> None:
+        """All that the peer has of what was asked; what could not be read is to be sent."""
+        if asked.not_read:
+            again, asked.not_read = asked.not_read, []
+            self._send([READS, 0, False])
+            self._send([GET, request, again])
+            return
+        del self._requests[request]
+        asked.answer.callback(asked.values)
+
+    def _put(self, kind: int, request: int, fields: list[Any]) -> None:
+        assert self._store is not None
+        coming = self._coming.setdefault(request, {})
+        if kind == PUT_STREAM:
+            task_id, lengths = fields[:2]
+            self._inflow.expect(make_sink(lengths), lambda v: coming.__setitem__(task_id, v))
+        elif kind == PUT_PLACED:
+            here, missed = self._open(*fields)
+            coming.update(here)
+            coming.update(dict.fromkeys(missed))
+        else:
+            coming.update(zip(fields[0], fields[1]))
+            if not fields[2]:
+                return
+            del self._coming[request]
+            values = {each: value for each, value in coming.items() if value is not None}
+            if len(values) < len(coming):
+                self._send([STORED, request, NOT_READ])
+            else:
+                number = self._store(list(values), list(values.values()))
+                self._send([STORED, request, number])
+
+    def _open(
+        self, ids: list[TaskId], places: list[list[Any]]
+    ) -> tuple[dict[TaskId, Value], list[TaskId]]:
+        """What the peer has placed; and which of it cannot be read."""
+        here: dict[TaskId, Value] = {}
+        missed = []
+        for task_id, place in zip(ids, places):
+            try:
+                if not self._reads:
+                    raise OSError("what this peer shares cannot be read here")
+                here[task_id] = opened(self._peer, place)
+            except OSError as problem:
+                missed.append(task_id)
+                self.log.info("to be sent instead: {problem}", problem=problem)
+        return here, missed
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fail what is still owed."""
         self.transport = None
+        if self._outflow is not None:
+            self._outflow.stopProducing()
+        self._inflow.close()
+        self._lent.clear()
+        self._coming.clear()
         requests, self._requests = self._requests, {}
         self._heard()
-        for answer, _values in requests.values():
-            answer.errback(ConnectionClosedError(reason.getErrorMessage()))
+        if not self.ready.called:
+            self.ready.addErrback(lambda _: None)
+            self.ready.errback(ConnectionClosedError(reason.getErrorMessage()))
+        for each in requests.values():
+            each.answer.errback(ConnectionClosedError(reason.getErrorMessage()))
+
+
+def _framed(message: list[Any]) -> bytes:
+    return frame(msgpack.packb(message, use_bin_type=True))
+
+
+def _keep(values: dict[TaskId, Value], task_id: TaskId, value: Value | None) -> None:
+    """A value that came; one that could not be kept here is as one that the peer has not."""
+    if value is not None:
+        values[task_id] = value

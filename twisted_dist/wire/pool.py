@@ -55,6 +55,7 @@ class DataPool:
         proto = await dial(self._reactor, address, "data", self._membership.to_worker())
         data = DataProtocol(self._reactor)
         await proto.switch(commands.OpenData, data, DIAL_S, name=self._name)
+        await data.ready.addTimeout(DIAL_S, self._reactor, data.no_word)
         return data
 
     def _opened(self, address: str, result: Any) -> None:

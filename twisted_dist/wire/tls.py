@@ -241,6 +241,14 @@ class TLSProtocol(Protocol):
         """Write several."""
         self.write(b"".join(parts))
 
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Ask *producer* for more when what it wrote, encrypted, has gone."""
+        self.transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """There is no more."""
+        self.transport.unregisterProducer()
+
     def loseConnection(self) -> None:
         """Close, after what was written."""
         if self.disconnecting:

@@ -133,7 +133,7 @@ class WorkerCore:
             report.durations_us.append(duration)
             inline = task.wanted and nbytes <= INLINE_BYTES and type(value) is bytes
             report.values.append(value if inline else None)  # type: ignore[arg-type]
-        return [m.Keep(report.ids, kept), report] if report.ids else []
+        return [m.Keep(report.ids, kept, report.nbytes), report] if report.ids else []
 
     def _erred(self, fact: m.ExecutionErred) -> list[object]:
         report = m.ReportFailed([], [], [], [])

@@ -188,6 +188,7 @@ class Keep:
 
     ids: Sequence[TaskId]
     values: Sequence[Value]
+    nbytes: Sequence[int]
 
 
 @record

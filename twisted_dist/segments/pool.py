@@ -1,0 +1,168 @@
+"""`SegmentPool`: writes values into memory that is shared, the same memory again and again.
+
+Memory that a process gets anew has to be cleared, page by page, before it can be written:
+that takes twice as long as writing it. So files of values that nobody has any more are kept, a few
+of them and for a short time, and written anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any, Final
+
+from twisted_dist.segments.files import File, in_memory, lock_to_write, unlock
+from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag, offsets, span
+
+#: bytes and files that are kept for later values, at most
+KEPT_BYTES: Final = 256 * 2**20
+KEPT_FILES: Final = 16
+#: a file is taken for a value down to one so many times smaller
+_ROOMY: Final = 2
+#: bytes that are written in one call
+_WRITE_BYTES: Final = 16 * 2**20
+
+
+class _Pooled(File):
+    """A file that goes back to its pool."""
+
+    __slots__ = ("identity", "pool", "size")
+
+    def __init__(self, fd: int, size: int, identity: tuple[int, int], pool: SegmentPool) -> None:
+        super().__init__(fd)
+        self.size = size
+        self.identity = identity
+        self.pool = pool
+
+    def close(self) -> None:
+        """Go back."""
+        # called wherever the last reference goes, in any thread: so no lock is taken here
+        self.pool.returned.append((self.fd, self.size, self.identity))
+        if len(self.pool.returned) > KEPT_FILES:
+            self.pool.tidy_if_free()
+
+
+class SegmentPool:
+    """Makes segments, from any thread.
+
+    Attributes:
+        returned: files of segments that this process has let go of.
+        kept_bytes: how much is kept of these.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: list[tuple[int, int, tuple[int, int]]] = []
+        self.returned: deque[tuple[int, int, tuple[int, int]]] = deque()
+        self.kept_bytes = KEPT_BYTES
+
+    def write(self, buffers: Sequence[Any]) -> Segment:
+        """A segment with these bytes-like buffers. Raises OSError: there is no room."""
+        views = [memoryview(each).cast("B") for each in buffers]
+        writing = self.begin([view.nbytes for view in views])
+        for at, view in zip(offsets(writing.lengths), views):
+            writing.write(at, view)
+        return writing.finish()
+
+    def begin(self, lengths: Sequence[int]) -> Writing:
+        """A segment to be written piece by piece. Raises OSError."""
+        size = span(lengths)
+        file = self._take(size)
+        return Writing(file, new_tag(), list(lengths))
+
+    def _take(self, size: int) -> File:
+        """A file of *size* bytes or more that nobody reads."""
+        with self._lock:
+            self._gather()
+            fitting = [each for each in self._kept if size <= each[1] <= _ROOMY * size]
+            for fd, room, identity in sorted(fitting, key=lambda each: each[1]):
+                self._kept.remove((fd, room, identity))
+                if not _is_same(fd, identity):
+                    continue  # user code has closed it, and the number may be anything's
+                if lock_to_write(fd):
+                    return _Pooled(fd, room, identity, self)
+                self._kept.insert(0, (fd, room, identity))
+            self._trim()
+        fd = in_memory()
+        about = os.fstat(fd)
+        file = _Pooled(fd, size, (about.st_dev, about.st_ino), self)
+        os.ftruncate(fd, size)
+        lock_to_write(fd)
+        return file
+
+    def _gather(self) -> None:
+        while self.returned:
+            self._kept.append(self.returned.popleft())
+
+    def _trim(self) -> None:
+        """The oldest go, until what is kept is within bounds."""
+        while len(self._kept) > KEPT_FILES or self._excess() > 0:
+            self._close(self._kept.pop(0))
+
+    def _excess(self) -> int:
+        return sum(each[1] for each in self._kept) - self.kept_bytes
+
+    def tidy_if_free(self) -> None:
+        """`tidy`, unless some thread is in here: it will do that itself."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._gather()
+                self._trim()
+            finally:
+                self._lock.release()
+
+    def tidy(self, everything: bool = False) -> None:
+        """Let go of more than is kept, or of *everything*: nothing was written for a while."""
+        with self._lock:
+            self._gather()
+            self._trim()
+            while everything and self._kept:
+                self._close(self._kept.pop())
+
+    def _close(self, entry: tuple[int, int, tuple[int, int]]) -> None:
+        fd, _, identity = entry
+        if _is_same(fd, identity):
+            os.close(fd)
+
+
+def _is_same(fd: int, identity: tuple[int, int]) -> bool:
+    try:
+        about = os.fstat(fd)
+    except OSError:
+        return False
+    return (about.st_dev, about.st_ino) == identity
+
+
+class Writing:
+    """A segment that is being written.
+
+    Args:
+        file: for it, locked.
+        tag: its own.
+        lengths: of its buffers.
+    """
+
+    def __init__(self, file: File, tag: bytes, lengths: list[int]) -> None:
+        self._file = file
+        self._tag = tag
+        self.lengths = lengths
+        os.pwrite(file.fd, tag.ljust(ALIGNMENT, b"\0"), 0)
+
+    def write(self, offset: int, data: Any) -> None:
+        """Put *data* where it belongs. Raises OSError."""
+        view = memoryview(data)
+        while view.nbytes:
+            done = os.pwrite(self._file.fd, view[:_WRITE_BYTES], offset)
+            view = view[done:]
+            offset += done
+
+    def finish(self) -> Segment:
+        """The segment, for everybody to read."""
+        unlock(self._file.fd)
+        return Segment(self._file, 0, self._tag, self.lengths)
+
+
+#: this process'
+POOL: Final = SegmentPool()
