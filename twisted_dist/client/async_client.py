@@ -197,7 +197,7 @@ class AsyncClient(DataMethods):
                 workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
             )
             graph, shaped = op.as_graph(dsk, keys)
-            large = graph.data
+            large = op.dumped(graph.data)
             data = await data_op.put_large(session, self.make_future, large) if large else []
             records = session.submitter.submit_graph(graph, options, data)
             futures = [AsyncFuture(session, each) for each in records]

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from twisted_dist.aliases import Value
 from twisted_dist.client.future import Record
 from twisted_dist.client.operations import LOOK_S, flatten, wait_done, wait_for_workers
 from twisted_dist.client.options import as_names
@@ -21,9 +22,9 @@ COPY_S = 300.0
 
 
 async def scatter(
-    session: Session, values: list[Any], names: list[str], broadcast: bool
+    session: Session, values: list[Value], names: list[str], broadcast: bool
 ) -> list[Record]:
-    """Put values on workers, round robin over those that *names* permits, or on all."""
+    """Put serialised values on workers, round robin over those that *names* permits, or on all."""
     workers = (await session.query("info"))["workers"]
     chosen = [
         address
@@ -35,7 +36,7 @@ async def scatter(
     return await session.scatter(values, chosen, broadcast)
 
 
-async def put_large(session: Session, make: MakeFuture, values: list[Any]) -> list[Any]:
+async def put_large(session: Session, make: MakeFuture, values: list[Value]) -> list[Any]:
     """Put what a graph's calls cannot carry on workers, once there are any; futures of it."""
     await wait_for_workers(session, 1, None)
     return [make(session, each) for each in await scatter(session, values, [], broadcast=False)]

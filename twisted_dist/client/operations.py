@@ -8,13 +8,15 @@ from typing import Any
 from twisted.internet import defer
 from twisted.internet.task import deferLater
 
+from twisted_dist.aliases import Value
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.graphs import GraphReader, PickledGraph
 from twisted_dist.client.options import check_text
 from twisted_dist.client.rpc import terminate
 from twisted_dist.client.session import Session
 from twisted_dist.errors import UsageProblem
-from twisted_dist.execution.payloads import load_value
+from twisted_dist.execution.payloads import dump_value, load_value
+from twisted_dist.segments.files import CAN_SHARE
 
 #: seconds between looks at how many workers there are
 LOOK_S = 0.02
@@ -89,11 +91,20 @@ def to_fetch(records: Sequence[Record], errors: str) -> list[Record]:
     return [r for r in records if r.value is None and r.error is None]
 
 
-def scattered_values(data: Any) -> list[Any]:
-    """What `scatter` is to put on workers: the elements of a list, tuple or dict, or one."""
+def scattered_values(data: Any) -> list[Value]:
+    """What `scatter` is to put on workers: the elements of a list, tuple or dict, or one.
+
+    Serialised here: a blocking client does so in its user's thread, where what is large
+    may take its time.
+    """
     if isinstance(data, dict):
-        return list(data.values())
-    return list(data) if isinstance(data, (list, tuple)) else [data]
+        return dumped(data.values())
+    return dumped(data if isinstance(data, (list, tuple)) else [data])
+
+
+def dumped(values: Iterable[Any]) -> list[Value]:
+    """Values serialised, large ones into memory that workers of this host can read."""
+    return [dump_value(each, CAN_SHARE) for each in values]
 
 
 def scattered_shape(data: Any, futures: list[Any]) -> Any:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import ADMIN, SUBMIT
-from twisted_dist.aliases import TaskId
+from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.fetching import Fetcher, Located
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
@@ -30,8 +30,7 @@ from twisted_dist.client.submitting import Submitter
 from twisted_dist.client.tidying import Tidier
 from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
-from twisted_dist.execution.payloads import dump_value, value_nbytes
-from twisted_dist.segments.files import CAN_SHARE
+from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.entering import enter
 from twisted_dist.wire.membership import Membership
@@ -190,35 +189,39 @@ class Session:
     # -- data
 
     async def scatter(
-        self, values: Sequence[Any], addresses: Sequence[str], broadcast: bool
+        self, values: Sequence[Value], addresses: Sequence[str], broadcast: bool
     ) -> list[Record]:
-        """Put values on workers, in turn or each on all; in the reactor's thread."""
+        """Put serialised values on workers, in turn or each on all; in the reactor's thread."""
         self._tidier.begin()
         first = self.submitter.take_ids(len(values))
         records = []
-        places: dict[str, tuple[list[TaskId], list[Any]]] = {}
+        places: dict[str, tuple[list[TaskId], list[Value]]] = {}
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
-            dumped = dump_value(value, CAN_SHARE)
-            record.nbytes = value_nbytes(dumped)
+            record.nbytes = value_nbytes(value)
             self.records.add(record)
             records.append(record)
             turn = addresses if broadcast else [addresses[offset % len(addresses)]]
             for address in turn:
                 ids, blobs = places.setdefault(address, ([], []))
                 ids.append(record.id)
-                blobs.append(dumped)
-        try:
-            for address, (ids, blobs) in places.items():
-                connection = await self.data.connection(address)
-                holder = await connection.put(ids, blobs)
-                sizes = [value_nbytes(blob) for blob in blobs]
-                self.sender.send(schema.SCATTERED.pack(ids, sizes, holder))
-        except BaseException:
-            for record in records:
-                self.drop(record.id)
-            raise
+                blobs.append(value)
+        putting = [
+            defer.Deferred.fromCoroutine(self._put(address, ids, blobs))
+            for address, (ids, blobs) in places.items()
+        ]
+        results: Any = await defer.DeferredList(putting, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                for record in records:
+                    self.drop(record.id)
+                result.raiseException()
         return records
+
+    async def _put(self, address: str, ids: list[TaskId], values: list[Value]) -> None:
+        connection = await self.data.connection(address)
+        holder = await connection.put(ids, values)
+        self.sender.send(schema.SCATTERED.pack(ids, list(map(value_nbytes, values)), holder))
 
     # -- receiving, in the reactor's thread
 

@@ -23,7 +23,7 @@ from twisted_dist.aliases import TaskId, Value
 from twisted_dist.errors import ConnectionClosedError, ProtocolError
 from twisted_dist.execution.payloads import in_band, opened, value_nbytes
 from twisted_dist.segments.probe import can_read, lend_probe
-from twisted_dist.segments.segment import ALIGNMENT, Segment
+from twisted_dist.segments.segment import Segment
 from twisted_dist.wire.data_messages import (
     GET,
     GOT,
@@ -43,8 +43,8 @@ from twisted_dist.wire.data_messages import (
 )
 from twisted_dist.wire.frames import frame
 from twisted_dist.wire.inflow import Inflow, make_sink
-from twisted_dist.wire.outflow import SLICE_BYTES, Outflow
-from twisted_dist.wire.transports import send_at_once
+from twisted_dist.wire.outflow import Outflow, Part
+from twisted_dist.wire.transports import read_much, send_at_once
 
 #: values are gathered into frames of about this size
 PIECE_BYTES: Final = 4 * 2**20
@@ -120,6 +120,7 @@ class DataProtocol(Protocol):
     def connectionMade(self) -> None:
         """A lone request must not wait for an acknowledgement."""
         send_at_once(self.transport)
+        read_much(self.transport)
         self._outflow = Outflow(self.transport)
         if self._find is None:
             self._introduce()
@@ -198,7 +199,7 @@ class DataProtocol(Protocol):
         request: int,
         ids: Sequence[TaskId],
         values: Sequence[Value],
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Part]:
         """What is written of values, made as it is written."""
         framed, placed, streamed = kinds
         piece: tuple[list[TaskId], list[Any]] = ([], [])
@@ -214,7 +215,7 @@ class DataProtocol(Protocol):
                 if isinstance(value, Segment) and value.nbytes > FRAMED_BYTES:
                     sum_ = header_sum(task_id, value.lengths)
                     yield _framed([streamed, request, task_id, list(value.lengths), sum_])
-                    yield from self._bytes_of(value)
+                    yield value
                     continue
                 piece[1].append(in_band(value))
                 piece[0].append(task_id)
@@ -228,15 +229,6 @@ class DataProtocol(Protocol):
         if places[0]:
             yield _framed([placed, request, *places])
         yield _framed([framed, request, *piece, True])
-
-    def _bytes_of(self, value: Segment) -> Iterator[bytes]:
-        for at in range(ALIGNMENT, value.span, SLICE_BYTES):
-            try:
-                yield value.read(at, min(SLICE_BYTES, value.span - at))
-            except OSError:  # after its lengths nothing else can be said on this connection
-                self.log.failure("cannot read a value")
-                self.transport.abortConnection()
-                return
 
     # -- receiving
 

@@ -13,6 +13,8 @@ from twisted.internet.tcp import Connection
 IDLE_S: Final = 30
 PROBES: Final = 3
 SILENCE_S: Final = 60
+#: bytes of a bulk connection that are read at a time: more would not stay in the cache
+BULK_BYTES: Final = 256 * 1024
 
 
 def send_at_once(transport: Any) -> None:
@@ -20,6 +22,12 @@ def send_at_once(transport: Any) -> None:
     set_no_delay = getattr(transport, "setTcpNoDelay", None)
     if set_no_delay is not None:
         set_no_delay(True)
+
+
+def read_much(transport: Any) -> None:
+    """Read more at a time than Twisted does by default: for a connection of large values."""
+    if isinstance(transport, Connection):
+        transport.bufferSize = BULK_BYTES
 
 
 def notice_silence(transport: Any) -> None:
