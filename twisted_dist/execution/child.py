@@ -32,12 +32,15 @@ from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
+from twisted_dist.execution.uploads import Uploads
 
 # nanny → child
 FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS = 1, 2, 3, 4, 5, 6
+UPLOAD, FORGET_UPLOADS = 7, 8
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
 OUTPUT: Final = 17
+UPLOADED: Final = 18
 
 #: exit status: a task has closed the descriptors of its process (as sysexits' EX_IOERR)
 CHANNEL_BROKEN: Final = 74
@@ -92,6 +95,7 @@ class Child:
         self._channel = Channel(sock)
         self.output = Output(lambda pieces: self._send([OUTPUT, pieces]))
         self._runner = TaskRunner()
+        self._uploads = Uploads(self._runner.forget_loaded)
         #: held by whoever reads
         self._reading = threading.Lock()
         #: the first task of the frames read by a slot: its own to run
@@ -105,6 +109,8 @@ class Child:
             DROP: self._drop,
             STOP_TASKS: self._stop_tasks,
             PASS: self._take_pass,
+            UPLOAD: self._upload,
+            FORGET_UPLOADS: self._forget_uploads,
         }
         #: {request: where its answer goes}
         self._passes: dict[int, SimpleQueue[list[Any]]] = {}
@@ -209,6 +215,15 @@ class Child:
         waiting = self._passes.get(request)
         if waiting is not None:
             waiting.put(list(answer))
+
+    def _upload(self, name: str, digest: bytes, blob: bytes, directory: str) -> None:
+        """Have an upload: tasks that are read after it find it."""
+        error = self._uploads.install(name, digest, blob, directory)
+        self._send([UPLOADED, name, digest, error])
+
+    def _forget_uploads(self) -> None:
+        self._uploads.close()
+        self._uploads = Uploads(self._runner.forget_loaded)
 
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])

@@ -16,8 +16,10 @@ from twisted_dist.aliases import Digest, TaskId, Value
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.execution.current import Pass
+from twisted_dist.execution.scratch import sweep
 from twisted_dist.execution.status import Running
 from twisted_dist.services.child_process import ChildProcess, Ending
+from twisted_dist.services.child_uploads import ChildUploads
 from twisted_dist.services.executor import GetPass, no_pass
 from twisted_dist.services.feeding import Feed, Pair
 from twisted_dist.services.stops import Stops
@@ -80,6 +82,7 @@ class ChildExecutor:
         self._options = options
         self._chance = chance or random.Random()
         self._functions: dict[Digest, bytes] = {}
+        self._uploads = ChildUploads()
         self._child: ChildProcess | None = None
         self._feed = Feed(options.recycle_after)
         self._stops = Stops()
@@ -109,6 +112,7 @@ class ChildExecutor:
 
     def start(self) -> defer.Deferred[None]:
         """Start a child; fires when it is ready, fails when none could be started."""
+        sweep()
         self._first = defer.Deferred()
         self._launch()
         return self._first
@@ -122,6 +126,7 @@ class ChildExecutor:
         self._later(MEASURE_S, self._measure)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
+        self._uploads.begin(self._child.send)
         self._send(self._feed.started())
 
     def _later(self, delay: float, function: Callable[..., None], *args: Any) -> None:
@@ -135,6 +140,15 @@ class ChildExecutor:
         self._functions[digest] = blob
         if self._child is not None:
             self._child.send([child.FUNCTION, digest, blob])
+
+    def add_upload(self, name: str, digest: bytes, blob: bytes) -> defer.Deferred[str]:
+        """Keep an upload for this child and its successors."""
+        send = self._child.send if self._child is not None else None
+        return self._uploads.add(name, digest, blob, send)
+
+    def forget_uploads(self) -> None:
+        """Let go of all uploads."""
+        self._uploads.forget(self._child.send if self._child is not None else None)
 
     def run(self, tasks: Sequence[m.WorkerTask], values: dict[TaskId, Value]) -> None:
         """Send tasks with their inputs to the child, as soon as they may go there."""
@@ -282,6 +296,8 @@ class ChildExecutor:
             self._stops.note(*message[1:])
         elif kind == child.OUTPUT:
             self._note_output(message[1])
+        elif kind == child.UPLOADED:
+            self._uploads.confirmed(*message[1:])
 
     def _note_output(self, pieces: list[list[Any]]) -> None:
         """Tasks have written something: pass it on to where this process writes, and up."""
@@ -311,6 +327,7 @@ class ChildExecutor:
     def child_ended(self, ending: Ending) -> None:
         """The process is gone and reaped."""
         self._child = None
+        self._uploads.ended()
         for each in self._calls:
             if each.active():
                 each.cancel()

@@ -1,0 +1,222 @@
+"""What clients have uploaded, as this process has it: files, ``sys.path``, modules.
+
+Each version of an upload has a directory of its own, so that what runs goes on with what it
+began with, and no cache of Python's takes one version for another. The newest one's is on
+``sys.path``; when one takes another's place, its modules are dropped, to be imported anew.
+
+A process has one ``sys.path``, however many workers are in it: an upload that several of them
+have is there once, until the last one lets go of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from twisted_dist.errors import UsageProblem
+from twisted_dist.execution.archive import names_in, top_modules, unpack
+from twisted_dist.execution.scratch import Scratch
+from twisted_dist.execution.upload_rules import (
+    ARCHIVES,
+    PROTECTED,
+    check_module,
+    check_name,
+    is_directory,
+)
+
+#: replaced versions of an upload that stay on disk, for tasks that still use them
+MOST_REPLACED: Final = 3
+#: seconds that an import of what is replaced may still take, and between two looks at it
+IMPORT_S: Final = 2.0
+_LOOK_S: Final = 0.01
+
+
+@frozen
+class _Version:
+    """One version of an upload.
+
+    Attributes:
+        place: its directory, with nothing else in it.
+        path: of its file, or its own directory.
+        entry: what is on ``sys.path`` for it; empty where nothing is.
+        modules: names of the modules and packages that it brings.
+    """
+
+    digest: bytes
+    place: Path
+    path: Path
+    entry: str
+    modules: frozenset[str]
+
+
+class _Process:
+    """What this process has."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.current: dict[str, _Version] = {}
+        #: {name: who has it}, of the names in `current`
+        self._owners: dict[str, set[object]] = {}
+        self._replaced: dict[str, list[_Version]] = {}
+        self._numbers = count(1)
+        self._scratch: Scratch | None = None
+
+    def install(
+        self, owner: object, name: str, digest: bytes, blob: bytes, directory: str | None
+    ) -> None:
+        """Have an upload; under the lock. Raises UsageProblem and OSError."""
+        before = self.current.get(name)
+        if before is None or before.digest != digest:
+            version = self._written(name, digest, blob, directory)
+            self.current[name] = version
+            entries = [version.entry] if version.entry else []
+            old = before.entry if before is not None else ""
+            sys.path[:] = entries + [each for each in sys.path if each != (old or None)]
+            _forget_modules(version.modules | (before.modules if before is not None else set()))
+            if before is not None:
+                replaced = self._replaced.setdefault(name, [])
+                replaced.append(before)
+                while len(replaced) > MOST_REPLACED:
+                    shutil.rmtree(replaced.pop(0).place, ignore_errors=True)
+        self._owners.setdefault(name, set()).add(owner)
+
+    def _written(self, name: str, digest: bytes, blob: bytes, directory: str | None) -> _Version:
+        check_name(name)
+        if directory is not None:
+            root = Path(directory)
+        else:
+            if self._scratch is None:
+                self._scratch = Scratch()
+            root = self._scratch.path
+        place = root / f"upload-{next(self._numbers)}"
+        place.mkdir(mode=0o700)
+        try:
+            return _write(name, digest, blob, place)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+
+    def let_go(self, owner: object) -> None:
+        """Remove what nobody else has; under the lock."""
+        for name, owners in list(self._owners.items()):
+            owners.discard(owner)
+            if owners:
+                continue
+            del self._owners[name]
+            version = self.current.pop(name)
+            sys.path[:] = [each for each in sys.path if each != (version.entry or None)]
+            _forget_modules(version.modules)
+            for each in (version, *self._replaced.pop(name, ())):
+                shutil.rmtree(each.place, ignore_errors=True)
+        if not self._owners and self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
+
+
+def _write(name: str, digest: bytes, blob: bytes, place: Path) -> _Version:
+    path = place / name.removesuffix("/")
+    if is_directory(name):
+        names = unpack(blob, path)
+        if "__init__.py" not in names:
+            return _Version(digest, place, path, str(path), top_modules(names))
+        check_module(path.name)
+        return _Version(digest, place, path, str(place), frozenset((path.name,)))
+    modules: frozenset[str] = frozenset()
+    entry = ""
+    if name.endswith(".py"):
+        modules, entry = frozenset((name.removesuffix(".py"),)), str(place)
+    elif name.endswith(ARCHIVES):
+        modules, entry = top_modules(names_in(blob)), str(path)
+    path.write_bytes(blob)
+    return _Version(digest, place, path, entry, modules)
+
+
+def _forget_modules(tops: frozenset[str]) -> None:
+    """Have modules, and what is below them, imported anew by whoever imports them next."""
+    tops -= PROTECTED
+    patience = threading.Event()  # never set
+    for _ in range(int(IMPORT_S / _LOOK_S)):
+        found = [name for name in list(sys.modules) if name.partition(".")[0] in tops]
+        if not any(map(_is_being_imported, found)):
+            break
+        patience.wait(_LOOK_S)  # what is taken from under an import makes that fail
+    for name in found:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+
+
+def _is_being_imported(name: str) -> bool:
+    spec: Any = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))  # CPython's own sign of it
+
+
+_process: Final = _Process()
+
+
+class Uploads:
+    """A worker's uploads in this process. Methods may be called in any thread.
+
+    Args:
+        changed: called after each change: what was loaded before may refer to modules that
+            were replaced.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._closed = False
+
+    def install(self, name: str, digest: bytes, blob: bytes, directory: str | None = None) -> str:
+        """Have an upload, in place of an earlier one of its name; what is wrong, or "".
+
+        Args:
+            name: of `upload_rules`.
+            digest: what has the same one is the same.
+            blob: its bytes.
+            directory: where to write it; by default one of this process's own.
+        """
+        try:
+            with _process.lock:
+                if self._closed:
+                    return "it is not wanted any more"
+                _process.install(self, name, digest, blob, directory)
+        except (UsageProblem, OSError) as problem:
+            return " ".join(str(problem).split()) or type(problem).__name__
+        except Exception as problem:  # whatever zipfile makes of somebody's bytes
+            return " ".join(f"{type(problem).__name__}: {problem}".split())
+        finally:
+            self._changed()
+        return ""
+
+    def close(self) -> None:
+        """Let go of all, and take no more."""
+        with _process.lock:
+            self._closed = True
+            _process.let_go(self)
+        self._changed()
+
+
+def uploaded(name: str) -> str:
+    """The path of an uploaded file or directory; for tasks.
+
+    A task that uses it for long, and finds its file replaced meanwhile, still has the one that
+    it was given: later ones have another path.
+
+    Args:
+        name: as of the file, ``"table.csv"``, without directories.
+
+    Raises:
+        FileNotFoundError: nothing of that name was uploaded to this process.
+    """
+    version = _process.current.get(name) or _process.current.get(name + "/")
+    if version is None:
+        there = ", ".join(sorted(_process.current)) or "nothing"
+        raise FileNotFoundError(f"nothing called {name!r} was uploaded here; there is {there}")
+    return str(version.path)
