@@ -119,8 +119,8 @@ def unpack(blob: bytes, target: Path) -> list[str]:
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     for each in entry.filename.split("/"):  # an absolute one begins with an empty component
         check_component(each)
-    mode = entry.external_attr >> 16
-    if mode and not stat.S_ISREG(mode):
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):  # 0: made where there are no kinds
         raise UsageProblem(f"{entry.filename!r} in it is no plain file")
     if entry.flag_bits & _ENCRYPTED:
         raise UsageProblem(f"{entry.filename!r} in it is encrypted")
