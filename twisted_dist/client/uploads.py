@@ -13,7 +13,6 @@ from twisted_dist.client.data_methods import DataMethods
 from twisted_dist.client.pickling import Calls
 from twisted_dist.client.session import Session
 from twisted_dist.errors import RefusedError, UsageProblem
-from twisted_dist.execution.archive import pack
 from twisted_dist.execution.upload_rules import (
     MAX_UPLOAD_BYTES,
     MIB,
@@ -46,6 +45,8 @@ def read_file(path: str | PathLike[str]) -> tuple[str, bytes]:
 
 def read_directory(path: str | PathLike[str]) -> tuple[str, bytes]:
     """The name and the archive of a directory to upload. Raises UsageProblem and OSError."""
+    from twisted_dist.execution.archive import pack
+
     directory = Path(path).resolve()
     if not directory.is_dir():
         raise UsageProblem(f"{directory} is no directory")

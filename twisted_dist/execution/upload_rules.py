@@ -7,7 +7,6 @@ unpacked, anything else a file that tasks open.
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 import sys
 from typing import Final
@@ -40,6 +39,8 @@ PROTECTED: Final = sys.stdlib_module_names | {
 
 def digest_of(blob: bytes | bytearray) -> bytes:
     """By which an upload is known to be the same."""
+    import hashlib
+
     return hashlib.sha256(blob).digest()
 
 

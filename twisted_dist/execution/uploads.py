@@ -6,24 +6,22 @@ began with, and no cache of Python's takes one version for another. The newest o
 
 A process has one ``sys.path``, however many workers are in it: an upload that several of them
 have is there once, until the last one lets go of it.
+
+What writes and unpacks is imported when it is needed: children are to start fast.
 """
 
 from __future__ import annotations
 
 import importlib
-import shutil
 import sys
 import threading
 from collections.abc import Callable
 from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from twisted_dist.errors import UsageProblem
-from twisted_dist.execution.archive import names_in, top_modules, unpack
-from twisted_dist.execution.scratch import Scratch
 from twisted_dist.execution.upload_rules import (
     ARCHIVES,
     PROTECTED,
@@ -31,6 +29,11 @@ from twisted_dist.execution.upload_rules import (
     check_name,
     is_directory,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from twisted_dist.execution.scratch import Scratch
 
 #: replaced versions of an upload that stay on disk, for tasks that still use them
 MOST_REPLACED: Final = 3
@@ -82,18 +85,25 @@ class _Process:
             sys.path[:] = entries + [each for each in sys.path if each != (old or None)]
             _forget_modules(version.modules | (before.modules if before is not None else set()))
             if before is not None:
+                # one whose import had found it, and not begun, comes only now
+                threading.Event().wait(_LOOK_S)
+                _forget_modules(before.modules, below=f"{before.place}/")
                 replaced = self._replaced.setdefault(name, [])
                 replaced.append(before)
                 while len(replaced) > MOST_REPLACED:
-                    shutil.rmtree(replaced.pop(0).place, ignore_errors=True)
+                    _remove(replaced.pop(0).place)
         self._owners.setdefault(name, set()).add(owner)
 
     def _written(self, name: str, digest: bytes, blob: bytes, directory: str | None) -> _Version:
+        from pathlib import Path
+
         check_name(name)
         if directory is not None:
             root = Path(directory)
         else:
             if self._scratch is None:
+                from twisted_dist.execution.scratch import Scratch
+
                 self._scratch = Scratch()
             root = self._scratch.path
         place = root / f"upload-{next(self._numbers)}"
@@ -101,7 +111,7 @@ class _Process:
         try:
             return _write(name, digest, blob, place)
         except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
+            _remove(place)
             raise
 
     def let_go(self, owner: object) -> None:
@@ -115,13 +125,15 @@ class _Process:
             sys.path[:] = [each for each in sys.path if each != (version.entry or None)]
             _forget_modules(version.modules)
             for each in (version, *self._replaced.pop(name, ())):
-                shutil.rmtree(each.place, ignore_errors=True)
+                _remove(each.place)
         if not self._owners and self._scratch is not None:
             self._scratch.remove()
             self._scratch = None
 
 
 def _write(name: str, digest: bytes, blob: bytes, place: Path) -> _Version:
+    from twisted_dist.execution.archive import names_in, top_modules, unpack
+
     path = place / name.removesuffix("/")
     if is_directory(name):
         names = unpack(blob, path)
@@ -139,18 +151,35 @@ def _write(name: str, digest: bytes, blob: bytes, place: Path) -> _Version:
     return _Version(digest, place, path, entry, modules)
 
 
-def _forget_modules(tops: frozenset[str]) -> None:
-    """Have modules, and what is below them, imported anew by whoever imports them next."""
+def _remove(place: Path) -> None:
+    import shutil
+
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def _forget_modules(tops: frozenset[str], below: str = "") -> None:
+    """Have modules, and what is in them, imported anew by whoever imports them next.
+
+    Args:
+        tops: names of modules and packages.
+        below: drop only what came from files there.
+    """
     tops -= PROTECTED
     patience = threading.Event()  # never set
     for _ in range(int(IMPORT_S / _LOOK_S)):
         found = [name for name in list(sys.modules) if name.partition(".")[0] in tops]
+        found = [name for name in found if _origin(name).startswith(below)]
         if not any(map(_is_being_imported, found)):
             break
         patience.wait(_LOOK_S)  # what is taken from under an import makes that fail
     for name in found:
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
+
+
+def _origin(name: str) -> str:
+    spec: Any = getattr(sys.modules.get(name), "__spec__", None)
+    return str(getattr(spec, "origin", ""))
 
 
 def _is_being_imported(name: str) -> bool:
