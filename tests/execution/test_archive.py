@@ -23,6 +23,11 @@ def zipped(*entries):
     return target.getvalue()
 
 
+def unpacked(blob, target):
+    """Unpack bytes."""
+    return unpack(io.BytesIO(blob), target)
+
+
 def tree(root):
     """Some files below *root*."""
     (root / "sub").mkdir(parents=True)
@@ -48,7 +53,7 @@ def test_same_contents_same_bytes(tmp_path):
 
 def test_round_trip(tmp_path):
     """`unpack` makes what `pack` found, executable files too."""
-    names = unpack(pack(tree(tmp_path / "one")), tmp_path / "two")
+    names = unpacked(pack(tree(tmp_path / "one")), tmp_path / "two")
     assert sorted(names) == ["__init__.py", "a.sh", "sub/b.py"]
     assert (tmp_path / "two" / "sub" / "b.py").read_text() == "b = 1"
     assert os.access(tmp_path / "two" / "a.sh", os.X_OK)
@@ -60,7 +65,7 @@ def test_what_is_not_packed(tmp_path):
         pack(tmp_path)
     root = tree(tmp_path / "one")
     (root / "inside.sh").symlink_to("a.sh")
-    assert "inside.sh" in archive.names_in(pack(root))
+    assert "inside.sh" in archive.names_in(io.BytesIO(pack(root)))
     (root / "out").symlink_to("/etc/passwd")
     with pytest.raises(UsageProblem, match="leads out"):
         pack(root)
@@ -107,7 +112,7 @@ def link():
 def test_what_is_not_unpacked(blob, why, tmp_path):
     """`unpack` refuses what leads out, is a link, or is none; nothing is written beside it."""
     with pytest.raises(UsageProblem, match=why):
-        unpack(blob, tmp_path / "target")
+        unpacked(blob, tmp_path / "target")
     assert [each.name for each in tmp_path.iterdir()] in ([], ["target"])
     assert not any((tmp_path / "target").glob("*"))
 
@@ -120,7 +125,7 @@ def test_a_bomb(tmp_path, monkeypatch):
         made.writestr("zeros", bytes(1_000_000))
     assert len(target.getvalue()) < 10_000
     with pytest.raises(UsageProblem, match="unpacks to more than"):
-        unpack(target.getvalue(), tmp_path / "target")
+        unpacked(target.getvalue(), tmp_path / "target")
     assert (tmp_path / "target" / "zeros").stat().st_size <= 100_000
 
 
@@ -128,7 +133,7 @@ def test_damaged_contents(tmp_path):
     """`unpack` refuses an archive whose contents are not what they should be."""
     blob = zipped(("x", "12345678"))
     with pytest.raises(UsageProblem, match="cannot be read"):
-        unpack(blob.replace(b"12345678", b"12345679", 1), tmp_path / "target")
+        unpacked(blob.replace(b"12345678", b"12345679", 1), tmp_path / "target")
 
 
 def test_twice_the_same(tmp_path):
@@ -136,7 +141,7 @@ def test_twice_the_same(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         blob = zipped(("x", "1"), ("x", "2"))
     with pytest.raises(FileExistsError):
-        unpack(blob, tmp_path / "target")
+        unpacked(blob, tmp_path / "target")
 
 
 def test_top_modules():

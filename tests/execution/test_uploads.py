@@ -183,3 +183,31 @@ def test_after_the_end(make):
     mine = make()
     mine.close()
     assert mine.put("up_a.py", "") == "it is not wanted any more"
+
+
+def test_pieces(make, tmp_path):
+    """`Uploads.add_piece` puts pieces together, and leaves nothing of what is refused or known."""
+    mine = make()
+    blob = zipped(("__init__.py", "X = 1"))
+    for name, expected in (("up_p/", ""), ("up_p/", ""), ("../up/", "name of an uploaded file")):
+        answers = [
+            mine.add_piece(name, digest_of(blob), blob[n : n + 50], n + 50 >= len(blob), tmp_path)
+            for n in range(0, len(blob), 50)
+        ]
+        assert answers[:-1] == [None] * (len(answers) - 1)
+        assert expected in answers[-1]
+        assert len(answers) > 1
+        assert [each.name[:7] for each in tmp_path.iterdir()] == ["upload-"]
+    assert importlib.import_module("up_p").X == 1
+
+
+def test_pieces_that_cannot_be_written(make, tmp_path):
+    """`Uploads.add_piece` says with the last piece what was wrong with any, and then goes on."""
+    mine = make()
+    incoming = tmp_path / module.INCOMING
+    incoming.mkdir()
+    assert mine.add_piece("up.csv", b"d", b"1", False, tmp_path) is None
+    incoming.rmdir()
+    assert "Is a directory" in mine.add_piece("up.csv", b"d", b"2", True, tmp_path)
+    assert mine.add_piece("up.csv", b"e", b"3", True, tmp_path) == ""
+    assert Path(uploaded("up.csv")).read_text() == "3"

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from twisted_dist.errors import UsageProblem
 from twisted_dist.execution.upload_rules import (
@@ -90,7 +90,14 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(root).as_posix(), path
 
 
-def unpack(blob: bytes, target: Path) -> list[str]:
+def _opened(source: Path | BinaryIO) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source)
+    except zipfile.BadZipFile:
+        raise UsageProblem("it is no zip archive") from None
+
+
+def unpack(source: Path | BinaryIO, target: Path) -> list[str]:
     """Write an archive's files below *target*, which does not exist; their names.
 
     Raises:
@@ -98,11 +105,7 @@ def unpack(blob: bytes, target: Path) -> list[str]:
             was written by then is for the caller to remove.
         OSError: it cannot be written.
     """
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(blob))
-    except zipfile.BadZipFile:
-        raise UsageProblem("it is no zip archive") from None
-    with archive:
+    with _opened(source) as archive:
         entries = archive.infolist()
         if len(entries) > MAX_FILES:
             raise UsageProblem(f"it has {len(entries)} files, more than {MAX_FILES}")
@@ -144,13 +147,10 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, room: i
     return room
 
 
-def names_in(blob: bytes) -> list[str]:
+def names_in(source: Path | BinaryIO) -> list[str]:
     """The names in an archive that is not unpacked. Raises UsageProblem where it is none."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(blob)) as archive:
-            return archive.namelist()
-    except zipfile.BadZipFile:
-        raise UsageProblem("it is no zip archive") from None
+    with _opened(source) as archive:
+        return archive.namelist()
 
 
 def top_modules(names: Iterable[str]) -> frozenset[str]:

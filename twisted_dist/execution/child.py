@@ -216,10 +216,11 @@ class Child:
         if waiting is not None:
             waiting.put(list(answer))
 
-    def _upload(self, name: str, digest: bytes, blob: bytes, directory: str) -> None:
-        """Have an upload: tasks that are read after it find it."""
-        error = self._uploads.install(name, digest, blob, directory)
-        self._send([UPLOADED, name, digest, error])
+    def _upload(self, name: str, digest: bytes, *piece: Any) -> None:
+        """Have a piece of an upload: tasks that are read after the last one find it."""
+        error = self._uploads.add_piece(name, digest, *piece)
+        if error is not None:
+            self._send([UPLOADED, name, digest, error])
 
     def _forget_uploads(self) -> None:
         self._uploads.close()

@@ -13,9 +13,11 @@ What writes and unpacks is imported when it is needed: children are to start fas
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 #: replaced versions of an upload that stay on disk, for tasks that still use them
 MOST_REPLACED: Final = 3
+#: the file that a child writes what comes into, piece by piece
+INCOMING: Final = "incoming"
 #: seconds that an import of what is replaced may still take, and between two looks at it
 IMPORT_S: Final = 2.0
 _LOOK_S: Final = 0.01
@@ -73,9 +77,12 @@ class _Process:
         self._scratch: Scratch | None = None
 
     def install(
-        self, owner: object, name: str, digest: bytes, blob: bytes, directory: str | None
+        self, owner: object, name: str, digest: bytes, blob: bytes | None, directory: str | None
     ) -> None:
-        """Have an upload; under the lock. Raises UsageProblem and OSError."""
+        """Have an upload; under the lock. Raises UsageProblem and OSError.
+
+        Without a *blob* it is in the file `INCOMING` in the *directory* already.
+        """
         before = self.current.get(name)
         if before is None or before.digest != digest:
             version = self._written(name, digest, blob, directory)
@@ -94,7 +101,9 @@ class _Process:
                     _remove(replaced.pop(0).place)
         self._owners.setdefault(name, set()).add(owner)
 
-    def _written(self, name: str, digest: bytes, blob: bytes, directory: str | None) -> _Version:
+    def _written(
+        self, name: str, digest: bytes, blob: bytes | None, directory: str | None
+    ) -> _Version:
         from pathlib import Path
 
         check_name(name)
@@ -108,11 +117,16 @@ class _Process:
             root = self._scratch.path
         place = root / f"upload-{next(self._numbers)}"
         place.mkdir(mode=0o700)
+        incoming = root / INCOMING
         try:
-            return _write(name, digest, blob, place)
+            if blob is not None:
+                incoming.write_bytes(blob)
+            return _put_in_place(name, digest, incoming, place)
         except BaseException:
             _remove(place)
             raise
+        finally:
+            incoming.unlink(missing_ok=True)
 
     def let_go(self, owner: object) -> None:
         """Remove what nobody else has; under the lock."""
@@ -131,12 +145,12 @@ class _Process:
             self._scratch = None
 
 
-def _write(name: str, digest: bytes, blob: bytes, place: Path) -> _Version:
+def _put_in_place(name: str, digest: bytes, incoming: Path, place: Path) -> _Version:
     from twisted_dist.execution.archive import names_in, top_modules, unpack
 
     path = place / name.removesuffix("/")
     if is_directory(name):
-        names = unpack(blob, path)
+        names = unpack(incoming, path)
         if "__init__.py" not in names:
             return _Version(digest, place, path, str(path), top_modules(names))
         check_module(path.name)
@@ -146,8 +160,8 @@ def _write(name: str, digest: bytes, blob: bytes, place: Path) -> _Version:
     if name.endswith(".py"):
         modules, entry = frozenset((name.removesuffix(".py"),)), str(place)
     elif name.endswith(ARCHIVES):
-        modules, entry = top_modules(names_in(blob)), str(path)
-    path.write_bytes(blob)
+        modules, entry = top_modules(names_in(incoming)), str(path)
+    incoming.rename(path)
     return _Version(digest, place, path, entry, modules)
 
 
@@ -201,14 +215,41 @@ class Uploads:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._closed = False
+        #: why the pieces that come cannot be written
+        self._failed = ""
 
-    def install(self, name: str, digest: bytes, blob: bytes, directory: str | None = None) -> str:
+    def add_piece(
+        self, name: str, digest: bytes, piece: bytes, is_last: bool, directory: str
+    ) -> str | None:
+        """Take the next piece of an upload, and with the last one do as `install`.
+
+        So a process that may not use much memory needs no more than a piece at a time. None
+        where there is more to come.
+        """
+        path = f"{directory}/{INCOMING}"
+        if not self._failed:
+            try:
+                with open(path, "ab") as file:
+                    file.write(piece)
+            except OSError as problem:
+                self._failed = str(problem)
+        if not is_last:
+            return None
+        failed, self._failed = self._failed, ""
+        error = failed or self.install(name, digest, None, directory)
+        with suppress(OSError):
+            os.unlink(path)  # it was refused, or had already
+        return error
+
+    def install(
+        self, name: str, digest: bytes, blob: bytes | None, directory: str | None = None
+    ) -> str:
         """Have an upload, in place of an earlier one of its name; what is wrong, or "".
 
         Args:
             name: of `upload_rules`.
             digest: what has the same one is the same.
-            blob: its bytes.
+            blob: its bytes; None where `add_piece` has them.
             directory: where to write it; by default one of this process's own.
         """
         try:

@@ -13,6 +13,7 @@ from twisted.internet import defer
 
 from twisted_dist.execution import child
 from twisted_dist.execution.scratch import Scratch
+from twisted_dist.execution.upload_rules import PIECE_BYTES
 
 Send = Callable[[list[Any]], None]
 
@@ -50,7 +51,10 @@ class ChildUploads:
         except OSError as problem:
             self.confirmed(name, digest, f"no temporary directory: {problem}")
         else:
-            send([child.UPLOAD, name, digest, blob, str(self._scratch.path)])
+            for start in range(0, max(1, len(blob)), PIECE_BYTES):
+                end = start + PIECE_BYTES
+                place = str(self._scratch.path)
+                send([child.UPLOAD, name, digest, blob[start:end], end >= len(blob), place])
 
     def confirmed(self, name: str, digest: bytes, error: str) -> None:
         """A child has it, or cannot."""
