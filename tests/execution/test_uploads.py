@@ -6,6 +6,7 @@ import importlib
 import os
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,29 @@ def test_pieces_that_cannot_be_written(make, tmp_path):
     assert "Is a directory" in mine.add_piece("up.csv", b"d", b"2", True, tmp_path)
     assert mine.add_piece("up.csv", b"e", b"3", True, tmp_path) == ""
     assert Path(uploaded("up.csv")).read_text() == "3"
+
+
+def test_an_import_that_is_under_way(make, monkeypatch):
+    """`Uploads.install` waits for an import of what it replaces, which would fail otherwise."""
+    gate = threading.Event()
+    started = threading.Event()
+    monkeypatch.setattr(sys, "up_events", (started, gate), raising=False)
+    look = module._is_being_imported
+
+    def seen(name):
+        if not look(name):
+            return False
+        gate.set()
+        return True
+
+    monkeypatch.setattr(module, "_is_being_imported", seen)
+    mine = make()
+    mine.put("up_s.py", "import sys; sys.up_events[0].set(); X = sys.up_events[1].wait(30)")
+    got = []
+    thread = threading.Thread(target=lambda: got.append(importlib.import_module("up_s").X))
+    thread.start()
+    assert started.wait(30)
+    assert mine.put("up_s.py", "X = 2") == ""
+    thread.join(30)
+    assert got == [True]
+    assert importlib.import_module("up_s").X == 2
