@@ -33,6 +33,7 @@ _PLACES = {
     "errors": "errors",
     "get_client": "client.current",
     "rpc": "client.rpc",
+    "uploaded": "execution.uploads",
     "wait": "client.waiting",
 }
 

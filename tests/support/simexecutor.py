@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 
 from tests.support import simtasks
 from tests.support.simnesting import TaskClients
@@ -46,6 +47,9 @@ class SimExecutor:
         self._child = None
         self._held = []
         self._restart = None
+        #: {name: bytes} of what was uploaded, and names that cannot be had
+        self.uploads = {}
+        self.refused = set()
 
     def start(self):
         """Start a child."""
@@ -57,6 +61,16 @@ class SimExecutor:
     def add_function(self, digest, blob):
         """As every executor's."""
         self.runner.add_function(digest, blob)
+
+    def add_upload(self, name, digest, blob):
+        """As every executor's; takes as long as a message to the child and back."""
+        self.uploads[name] = blob
+        error = "no space left" if name in self.refused else ""
+        return deferLater(self.reactor, 2 * PIPE_S, lambda: error)
+
+    def forget_uploads(self):
+        """As every executor's."""
+        self.uploads.clear()
 
     def run(self, tasks, values):
         """Send tasks with their inputs to the child."""

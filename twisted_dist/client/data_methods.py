@@ -98,8 +98,8 @@ class DataMethods:
         """Cancel all tasks, forget all data, and start the workers' processes anew.
 
         Futures of all clients become ``cancelled``, but for those whose values have come
-        already; datasets, variables and queues are emptied. Returns when all workers are
-        back. Needs an admin's access.
+        already; datasets, variables and queues are emptied, uploads forgotten. Returns when
+        all workers are back. Needs an admin's access.
 
         Raises:
             TimeoutError: some are not back within *timeout* seconds; says which.

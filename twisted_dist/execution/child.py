@@ -34,15 +34,17 @@ from twisted_dist.execution.process import note_endings, preload, prepare
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
+from twisted_dist.execution.uploads import Uploads
 from twisted_dist.segments.probe import can_read, keep_at_most, lend_probe, tidy
 from twisted_dist.segments.segment import Segment, is_place
 
 # nanny → child
 FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS = 1, 2, 3, 4, 5, 6
 SHARE, TAKEN, TIDY = 7, 8, 9
+UPLOAD, FORGET_UPLOADS = 20, 21
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
-OUTPUT, SHARES = 17, 18
+OUTPUT, SHARES, UPLOADED = 17, 18, 19
 
 #: exit status: a task has closed the descriptors of its process (as sysexits' EX_IOERR)
 CHANNEL_BROKEN: Final = 74
@@ -97,6 +99,7 @@ class Child:
         self._channel = Channel(sock)
         self.output = Output(lambda pieces: self._send([OUTPUT, pieces]))
         self._runner = TaskRunner()
+        self._uploads = Uploads(self._runner.forget_loaded)
         #: held by whoever reads
         self._reading = threading.Lock()
         #: the first task of the frames read by a slot: its own to run
@@ -113,6 +116,8 @@ class Child:
             SHARE: self._share,
             TAKEN: self._taken,
             TIDY: tidy,
+            UPLOAD: self._upload,
+            FORGET_UPLOADS: self._forget_uploads,
         }
         self._nanny = os.getppid()
         #: results that the nanny has not opened yet, by their descriptors
@@ -243,6 +248,16 @@ class Child:
         waiting = self._passes.get(request)
         if waiting is not None:
             waiting.put(list(answer))
+
+    def _upload(self, name: str, digest: bytes, *piece: Any) -> None:
+        """Have a piece of an upload: tasks that are read after the last one find it."""
+        error = self._uploads.add_piece(name, digest, *piece)
+        if error is not None:
+            self._send([UPLOADED, name, digest, error])
+
+    def _forget_uploads(self) -> None:
+        self._uploads.close()
+        self._uploads = Uploads(self._runner.forget_loaded)
 
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])

@@ -78,10 +78,15 @@ class TaskRunner:
         self._blobs[digest] = blob
 
     def _function(self, digest: Digest) -> Callable[..., Any]:
-        function = self._functions.get(digest)
+        functions = self._functions  # not another's, should they be forgotten meanwhile
+        function = functions.get(digest)
         if function is None:
-            function = self._functions[digest] = pickle.loads(self._blobs[digest])
+            function = functions[digest] = pickle.loads(self._blobs[digest])
         return function
+
+    def forget_loaded(self) -> None:
+        """Load functions anew: modules that they refer to were replaced."""
+        self._functions = {}
 
     def run(self, spec: TaskSpec) -> Outcome:
         """Run a task. Never raises: whatever goes wrong is the task's error.

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Any, Final
 
-from attrs import frozen
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,8 +16,11 @@ from twisted_dist.aliases import Digest, TaskId
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution import child
 from twisted_dist.execution.current import Pass
+from twisted_dist.execution.scratch import sweep
 from twisted_dist.execution.status import Running
+from twisted_dist.services.child_options import ChildOptions
 from twisted_dist.services.child_process import ChildProcess, Ending
+from twisted_dist.services.child_uploads import ChildUploads
 from twisted_dist.services.executor import GetPass, Values, no_pass
 from twisted_dist.services.feeding import Feed, Pair
 from twisted_dist.services.lending import Lending, runs_of
@@ -37,21 +39,6 @@ KEPT_SHARE: Final = 1 / 16
 _MIB: Final = 2**20
 
 
-@frozen
-class ChildOptions:
-    """What a nanny's user may say of its child.
-
-    Attributes:
-        memory_limit: bytes that it may use until it is ended; 0 for any number.
-        recycle_after: tasks that it gets before another takes its place; 0 for any number.
-        preload: modules that it imports at its start.
-    """
-
-    memory_limit: int = 0
-    recycle_after: int = 0
-    preload: Sequence[str] = ()
-
-
 class ChildExecutor:
     """Keeps one child process alive and feeds it.
 
@@ -66,7 +53,7 @@ class ChildExecutor:
         self,
         reactor: Any,
         nthreads: int,
-        options: ChildOptions = ChildOptions(),
+        options: ChildOptions,
         chance: random.Random | None = None,
     ) -> None:
         self.tell: Callable[[object], None] = lambda fact: None
@@ -79,6 +66,7 @@ class ChildExecutor:
         self._options = options
         self._restarts = Restarts(chance or random.Random())
         self._functions: dict[Digest, bytes] = {}
+        self._uploads = ChildUploads()
         self._child: ChildProcess | None = None
         self._lending = Lending(0)
         #: told how much memory the child uses, as often as that is looked at
@@ -110,6 +98,7 @@ class ChildExecutor:
 
     def start(self) -> defer.Deferred[None]:
         """Start a child; fires when it is ready, fails when none could be started."""
+        sweep()
         self._first = defer.Deferred()
         self._launch()
         return self._first
@@ -124,6 +113,7 @@ class ChildExecutor:
         self._later(MEASURE_S, self._measure)
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
+        self._uploads.begin(self._child.send)
         self._send(self._feed.started())
 
     def _later(self, delay: float, function: Callable[..., None], *args: Any) -> None:
@@ -137,6 +127,15 @@ class ChildExecutor:
         self._functions[digest] = blob
         if self._child is not None:
             self._child.send([child.FUNCTION, digest, blob])
+
+    def add_upload(self, name: str, digest: bytes, blob: bytes) -> defer.Deferred[str]:
+        """Keep an upload for this child and its successors."""
+        send = self._child.send if self._child is not None else None
+        return self._uploads.add(name, digest, blob, send)
+
+    def forget_uploads(self) -> None:
+        """Let go of all uploads."""
+        self._uploads.forget(self._child.send if self._child is not None else None)
 
     def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Send tasks with their inputs to the child, as soon as they may go there."""
@@ -236,7 +235,11 @@ class ChildExecutor:
 
     def renew_idle(self) -> None:
         """Have another child take the place of one that has nothing to run."""
-        if self._feed.is_idle and self._child is not None and not self._is_recycled:
+        if self._feed.is_idle:
+            self._recycle()
+
+    def _recycle(self) -> None:
+        if self._child is not None and not self._is_recycled:
             self._is_recycled = True
             self._child.stop()
 
@@ -244,9 +247,8 @@ class ChildExecutor:
         """Tasks are no longer in the child, and that was told."""
         self._lending.take_back(ids)
         self._send(self._feed.ended(ids))
-        if self._feed.is_used_up and self._child is not None and not self._is_recycled:
-            self._is_recycled = True
-            self._child.stop()
+        if self._feed.is_used_up:
+            self._recycle()
 
     # -- from the child
 
@@ -283,9 +285,14 @@ class ChildExecutor:
         elif kind == child.STOPPING:
             self._stops.note(*message[1:])
         elif kind == child.OUTPUT:
-            self._note_output(message[1])
+            if self._child is not None:
+                for _, stream, text in message[1]:
+                    self._child.pass_on(stream, text.encode())  # to where this process writes
+            self.raw_output(message[1])
         elif kind == child.SHARES:
             self._lending.is_on = True
+        elif kind == child.UPLOADED:
+            self._uploads.confirmed(*message[1:])
 
     def _finished(self, *columns: list[Any]) -> None:
         ids, attempts, values = columns[:3]
@@ -306,13 +313,6 @@ class ChildExecutor:
         if self._child is not None and self._child.is_alive():
             which = [Running(each, attempts[each], 0) for each in ids]
             self._child.kill("a task has closed what its process shares with the nanny", which)
-
-    def _note_output(self, pieces: list[list[Any]]) -> None:
-        """Tasks have written something: pass it on to where this process writes, and up."""
-        if self._child is not None:
-            for _, stream, text in pieces:
-                self._child.pass_on(stream, text.encode())
-        self.raw_output(pieces)
 
     def raw_output(self, pieces: Iterable[Sequence[Any]]) -> None:
         """Pieces of output, of tasks or of nobody."""
@@ -335,6 +335,7 @@ class ChildExecutor:
     def child_ended(self, ending: Ending) -> None:
         """The process is gone and reaped."""
         self._child = None
+        self._uploads.ended()
         for each in self._calls:
             if each.active():
                 each.cancel()

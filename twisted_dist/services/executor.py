@@ -14,7 +14,9 @@ from twisted_dist.core.worker_side import messages as m
 from twisted_dist.errors import RefusedError
 from twisted_dist.execution.current import Pass, RunningTask
 from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
+from twisted_dist.execution.scratch import sweep
 from twisted_dist.execution.slots import Hooks, SlotPool
+from twisted_dist.execution.uploads import Uploads
 from twisted_dist.segments.files import CAN_SHARE
 from twisted_dist.services.stops import Stops
 
@@ -61,6 +63,12 @@ class Executor(Protocol):
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Precedes the first task that needs it."""
 
+    def add_upload(self, name: str, digest: bytes, blob: bytes) -> defer.Deferred[str]:
+        """Have a file that was uploaded; fires with what is wrong, or "", when tasks find it."""
+
+    def forget_uploads(self) -> None:
+        """Let go of all uploads."""
+
     def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Run tasks; *values* holds all their inputs, and more."""
 
@@ -96,6 +104,7 @@ class ThreadExecutor:
         self._nthreads = nthreads
         self._runner = TaskRunner()
         self._runner.share = CAN_SHARE
+        self._uploads = Uploads(self._runner.forget_loaded)
         self._pool: SlotPool | None = None
         self._lock = threading.Lock()
         self._arrived: list[Outcome] = []
@@ -103,6 +112,7 @@ class ThreadExecutor:
 
     def start(self) -> None:
         """Start the threads."""
+        sweep()
         hooks = Hooks(on_wait=self._tell_waiting, ask_pass=self._ask_pass)
         self._pool = SlotPool(self._nthreads, self._runner, self._deliver, hooks)
         self._pool.start()
@@ -110,6 +120,23 @@ class ThreadExecutor:
     def add_function(self, digest: Digest, blob: bytes) -> None:
         """Keep a pickled function; loaded when first needed."""
         self._runner.add_function(digest, blob)
+
+    def add_upload(self, name: str, digest: bytes, blob: bytes) -> defer.Deferred[str]:
+        """Write and unpack in a thread: that may take seconds."""
+        done: defer.Deferred[str] = defer.Deferred()
+        uploads = self._uploads
+
+        def install() -> None:
+            error = uploads.install(name, digest, blob)
+            self._reactor.callFromThread(done.callback, error)
+
+        threading.Thread(target=install, name=f"upload-{name}", daemon=True).start()
+        return done
+
+    def forget_uploads(self) -> None:
+        """Let go of all uploads, unless others in this process have them."""
+        self._uploads.close()
+        self._uploads = Uploads(self._runner.forget_loaded)
 
     def run(self, tasks: Sequence[m.WorkerTask], values: Values) -> None:
         """Queue tasks for the threads."""
@@ -198,6 +225,7 @@ class ThreadExecutor:
 
     def stop(self, patience_s: float = 1.0) -> None:
         """End the threads; one inside a task is left as a daemon thread until it returns."""
+        self.forget_uploads()
         pool, self._pool = self._pool, None
         if self._tick is not None:
             self._tick.cancel()

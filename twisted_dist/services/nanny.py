@@ -12,7 +12,8 @@ from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import INLINE_BYTES
 from twisted_dist.errors import NoRoomError
 from twisted_dist.execution.payloads import dump_exception
-from twisted_dist.services.child_executor import ChildExecutor, ChildOptions
+from twisted_dist.services.child_executor import ChildExecutor
+from twisted_dist.services.child_options import ChildOptions
 from twisted_dist.services.executor import Executor
 from twisted_dist.services.memory import memory_limit as bytes_of
 from twisted_dist.services.pressure import Pressure

@@ -19,6 +19,7 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.logbook import LogBook
+from twisted_dist.services.shelf import Shelf
 from twisted_dist.services.tickets import Tickets
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
@@ -65,6 +66,13 @@ class Scheduler(ListeningService):
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
         self._tickets = Tickets(chosen, self.core.state)
         self._log_book = LogBook()
+        self._shelf = Shelf(chosen, self._tell_worker, self._reply, self._name_of)
+        #: what workers say that the core need not know
+        self._beside = {
+            schema.OUTPUT.number: self._note_output,
+            schema.UPLOAD_WANTED.number: self._shelf.piece_wanted,
+            schema.UPLOADED.number: self._shelf.uploaded,
+        }
         self._numbers = count(1)
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
@@ -108,6 +116,7 @@ class Scheduler(ListeningService):
 
     async def stop_work(self) -> None:
         """Forget the timer; connections are ended by the caller."""
+        self._shelf.close()
         if self._authority is not None:
             self._authority.close()
         if self._timer is not None:
@@ -187,10 +196,11 @@ class Scheduler(ListeningService):
             self._worker_gone,
             self._turned,
             self._tickets.give,
-            self._note_output,
+            self._beside,
         )
         self._workers[number] = end
         self._welcome(end)
+        self._shelf.worker_joined(number)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
         return end.protocol
 
@@ -205,6 +215,22 @@ class Scheduler(ListeningService):
         pieces = zip(keys, fields["streams"], fields["texts"])
         self._log_book.note(self.reactor.seconds(), worker.name, pieces, fields["left_out"])
 
+    def _tell_worker(self, number: int, payload: bytes) -> None:
+        end = self._workers.get(number)
+        if end is not None:
+            end.send(payload)
+            end.protocol.flush()
+
+    def _reply(self, client: int, request: int, error: str, result: Any) -> None:
+        end = self._clients.get(client)
+        if end is not None:
+            end.send(schema.ANSWER.pack(request, error, result))
+            end.protocol.flush()
+
+    def _name_of(self, number: int) -> str:
+        worker = self.core.state.workers.get(number)
+        return worker.name if worker is not None else f"worker {number}"
+
     def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
         self._tickets.take(ticket)
         return self._add_client(name, is_admin=False)
@@ -215,7 +241,13 @@ class Scheduler(ListeningService):
     def _add_client(self, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)
         end = ClientEnd(
-            number, self._take, self._answer_client, self._client_gone, self._turned, is_admin
+            number,
+            self._take,
+            self._answer_client,
+            self._client_gone,
+            self._turned,
+            is_admin,
+            self._shelf.asked,
         )
         self._clients[number] = end
         self._welcome(end)
@@ -239,10 +271,12 @@ class Scheduler(ListeningService):
 
     def _worker_gone(self, number: int, reason: str) -> None:
         del self._workers[number]
+        self._shelf.worker_gone(number)
         self.stimulate(s.WorkerLost(number, reason))
 
     def _client_gone(self, number: int, reason: str) -> None:
         del self._clients[number]
+        self._shelf.client_gone(number)
         self.stimulate(s.ClientLost(number))
 
     # -- the core

@@ -23,6 +23,7 @@ from twisted_dist.services.holder import Holder
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
+from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
 from twisted_dist.services.store import Store
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
@@ -95,6 +96,9 @@ class Worker(ListeningService):
         self._executor.gave_up = self._leave
         self._outputs = Outputs(self.reactor, self._send_output)
         self._executor.output = self._outputs.add
+        self._uploads = Receiver(
+            self._executor, self._say, lambda task: self.core.tasks.get(task.id) is task
+        )
         #: told why, when this worker leaves since it can run no tasks
         self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
@@ -253,6 +257,7 @@ class Worker(ListeningService):
         if self._stopping is not None:
             return
         self.log.warn("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
+        self._uploads.forget()
         self._execute(self.core.reset())
         if self._restarting is None:
             self._dial()
@@ -265,6 +270,7 @@ class Worker(ListeningService):
 
     def _restart(self) -> None:
         """Start the executor anew, and register when it is ready: nothing of before is left."""
+        self._uploads.forget()
         self._restarting = defer.maybeDeferred(self._executor.restart)
         self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
         self._restarting.addCallback(lambda _: self._restarted())
@@ -279,14 +285,15 @@ class Worker(ListeningService):
     def _send_output(
         self, ids: list[TaskId], streams: list[int], texts: list[str], left_out: int
     ) -> None:
-        if self._stream is not None:
-            self._stream.send(schema.OUTPUT.pack(ids, streams, texts, left_out))
-            self._stream.flush()
+        self._say(schema.OUTPUT.pack(ids, streams, texts, left_out))
 
     def _heartbeat(self) -> None:
         tidy()
+        self._say(schema.HEARTBEAT.pack(self.metrics()))
+
+    def _say(self, payload: bytes) -> None:
         if self._stream is not None:
-            self._stream.send(schema.HEARTBEAT.pack(self.metrics()))
+            self._stream.send(payload)
             self._stream.flush()
 
     def metrics(self) -> dict[str, float]:
@@ -340,6 +347,8 @@ class Worker(ListeningService):
             self._passes.answered(**fields)
         elif number == schema.RESTART.number:
             self._restart()
+        elif number in FOR_RECEIVER:
+            self._uploads.received(number, fields)
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
         elif number == schema.KEYS.number:
@@ -367,7 +376,7 @@ class Worker(ListeningService):
                 if self._stream is not None:
                     self._stream.send_all(schema_of.encode(each))
             elif isinstance(each, m.Execute):
-                self._executor.run(each.tasks, self._store)
+                self._uploads.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):
                 self._store.update(each.ids, each.values, each.nbytes)
                 self._note_held()
@@ -377,9 +386,9 @@ class Worker(ListeningService):
                 fetch = defer.Deferred.fromCoroutine(self._fetch(each.address, each.ids))
                 fetch.addErrback(lambda f: self.log.failure("fetching failed", failure=f))
             elif isinstance(each, m.DropExecution):
-                self._executor.drop(each.ids)
+                self._uploads.drop(each.ids)
             elif isinstance(each, m.StopExecution):
-                self._executor.stop_tasks(each.ids, each.attempts)
+                self._uploads.stop_tasks(each.ids, each.attempts)
         if self._stream is not None:
             self._stream.flush()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from twisted_dist.aliases import CLIENT_SHIFT
@@ -86,7 +86,17 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 class WorkerEnd:
-    """One registered worker's connection."""
+    """One registered worker's connection.
+
+    Args:
+        number: of the worker.
+        stimulate: takes what the core is to know.
+        gone: told the number, and why, when the connection has ended.
+        turned: called after each batch.
+        give_ticket: for a task that submits tasks.
+        beside: ``{message's number: what takes the worker's number and the fields}`` for what
+            the core need not know.
+    """
 
     def __init__(
         self,
@@ -95,13 +105,13 @@ class WorkerEnd:
         gone: Callable[[int, str], None],
         turned: Callable[[], None],
         give_ticket: Callable[[int, int, int], bytes],
-        note_output: Callable[[int, dict[str, Any]], None],
+        beside: Mapping[int, Callable[[int, dict[str, Any]], None]],
     ) -> None:
         self.number = number
         self._stimulate = stimulate
         self._give_ticket = give_ticket
-        self._note_output = note_output
-        allowed = (*_FROM_WORKER, schema.PASS_WANTED.number, schema.OUTPUT.number)
+        self._beside = beside
+        allowed = (*_FROM_WORKER, schema.PASS_WANTED.number, *beside)
         self.protocol = StreamProtocol(
             allowed, self._received, lambda reason: gone(number, reason), turned
         )
@@ -111,8 +121,8 @@ class WorkerEnd:
         if number == schema.PASS_WANTED.number:
             self._give_pass(**fields)
             return
-        if number == schema.OUTPUT.number:
-            self._note_output(self.number, fields)
+        if number in self._beside:
+            self._beside[number](self.number, fields)
             return
         self._stimulate(_FROM_WORKER[number](self.number, **fields))
 
@@ -162,7 +172,17 @@ def _sources_of(runs: list[list[Any]], sources: Sequence[Any]) -> Sequence[Any]:
 
 
 class ClientEnd:
-    """One registered client's connection."""
+    """One registered client's connection.
+
+    Args:
+        number: of the client.
+        stimulate: takes what the core is to know.
+        query: answers questions; raises RefusedError.
+        gone: told the number, and why, when the connection has ended.
+        turned: called after each batch.
+        is_admin: it may end what others compute.
+        asked: told of each operation that it asks for, and may; whether that is all.
+    """
 
     def __init__(
         self,
@@ -172,10 +192,12 @@ class ClientEnd:
         gone: Callable[[int, str], None],
         turned: Callable[[], None],
         is_admin: bool,
+        asked: Callable[[int, dict[str, Any]], bool],
     ) -> None:
         self.number = number
         self._stimulate = stimulate
         self._is_admin = is_admin
+        self._asked = asked
         self._query = query
         allowed = (*_FROM_CLIENT, schema.QUERY.number)
         self.protocol = StreamProtocol(
@@ -190,6 +212,8 @@ class ClientEnd:
         if number == schema.ASK.number:
             if fields["what"] in _FOR_ADMINS and not self._is_admin:
                 self._refuse(fields["request"], fields["what"])
+                return
+            if self._asked(self.number, fields):
                 return
         elif number == schema.SUBMIT.number:
             self._check_submitted(fields)

@@ -218,6 +218,10 @@ STOP = _message(37, "stop", "ids:ints attempts:ints", "ids attempts")
 RESTART = _message(34, "restart", "")
 PASS = _message(36, "pass", "request:int ticket:bytes error:str")
 COPY = _message(35, "copy", "sources:sources")
+UPLOADS = _message(
+    38, "uploads", "numbers:ints names:strs digests:blobs sizes:ints", "numbers names digests sizes"
+)
+UPLOAD_PIECE = _message(39, "upload-piece", "number:int offset:int blob:bytes")
 # worker → scheduler
 DONE = _message(
     40,
@@ -239,6 +243,8 @@ PASS_WANTED = _message(48, "pass-wanted", "request:int task:int attempt:int")
 OUTPUT = _message(
     51, "output", "ids:ints streams:ints texts:strs left_out:int", "ids streams texts"
 )
+UPLOAD_WANTED = _message(52, "upload-wanted", "number:int offset:int")
+UPLOADED = _message(53, "uploaded", "number:int error:str")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

@@ -19,6 +19,8 @@ FROM_SCHEDULER: Final = (
     schema.COPY.number,
     schema.RESTART.number,
     schema.PASS.number,
+    schema.UPLOADS.number,
+    schema.UPLOAD_PIECE.number,
 )
 #: what each report of the worker's machine is on the wire
 REPORTS: Final[dict[type, schema.Message]] = {
