@@ -20,6 +20,8 @@ from twisted_dist.services.pressure import Pressure
 from twisted_dist.services.store import Store
 from twisted_dist.services.worker import Worker
 
+#: how much of the size of the largest result is left after each further batch of results
+FADING: Final = 0.98
 #: seconds between two words about the same
 WORD_S: Final = 60.0
 _MIB: Final = 2**20
@@ -66,7 +68,10 @@ class Nanny(Worker):
         self._local_directory = local_directory
         self._limit = self._own = 0
         self._is_paused = False
+        self._cap: int | None = None
         self._next_word = 0.0
+        #: bytes of a large result, as they come
+        self._largest = 0.0
         super().__init__(scheduler, *args, **kwargs)
 
     def _make_store(self) -> Store:
@@ -89,7 +94,8 @@ class Nanny(Worker):
         if not self._own:
             about = psutil.Process().memory_info()
             self._own = about.rss - about.shared  # of before it holds anything
-        return Pressure(self._limit, self._own, self._children.rss, self._store.memory)
+        coming = int(self.nthreads * self._largest)
+        return Pressure(self._limit, self._own, self._children.rss, self._store.memory, coming)
 
     def _note_held(self) -> None:
         """Values came, or the child was measured: see that both have room."""
@@ -98,8 +104,6 @@ class Nanny(Worker):
         pressure = self._pressure()
         self._store.keep_below(pressure.room_for_values)
         paused = pressure.is_paused(self._is_paused)
-        if not paused and not self._is_paused:
-            return
         if paused is not self._is_paused:
             self._is_paused = paused
             if paused and self.reactor.seconds() >= self._next_word:
@@ -107,13 +111,25 @@ class Nanny(Worker):
                 self.log.warn("{n} has little memory left: tasks wait", n=self.name or self.address)
         if paused and pressure.is_bloated:
             self._children.renew_idle()
-        # where nothing can be moved to disk, one at a time is better than none for ever
-        cap = 0 if self._store.is_moving else 1
-        self._children.allow(cap if paused else None)
+        self._allow(paused, self._store.is_moving)
+
+    def _allow(self, paused: bool, moving: bool) -> None:
+        """See how many tasks may be in the child."""
+        if paused:
+            # where nothing can be moved to disk, one at a time is better than none for ever
+            cap: int | None = 0 if moving else 1
+        else:
+            # none ahead of those that run, while their results come quicker than the disk is
+            cap = self.nthreads if moving else None
+        if cap != self._cap:
+            self._cap = cap
+            self._children.allow(cap)
 
     def _told(self, fact: object) -> None:
-        if isinstance(fact, m.ExecutionFinished) and self._store.is_stuck:
-            fact = self._refuse(fact)
+        if isinstance(fact, m.ExecutionFinished):
+            self._largest = max(self._largest * FADING, *fact.nbytes, 0)
+            if self._store.is_stuck:
+                fact = self._refuse(fact)
         super()._told(fact)
 
     def _refuse(self, fact: m.ExecutionFinished) -> m.ExecutionFinished:
