@@ -27,6 +27,7 @@ from twisted_dist.wire.control import Responder
 from twisted_dist.wire.data import DataProtocol
 from twisted_dist.wire.dial import DIAL_S, Dialled
 from twisted_dist.wire.entering import enter
+from twisted_dist.wire.joining import Joiner
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
@@ -98,7 +99,10 @@ class Worker(ListeningService):
         self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
         self._executor.get_pass = self._passes.get
-        self._pool = DataPool(self.reactor, name or "worker", self._membership)
+        self._pool = DataPool(self.reactor, name or "worker", self._membership, self.scheduler)
+        self._joiner = Joiner(
+            self.reactor, self._membership, self.scheduler, lambda: self._open_data(None, "")
+        )
         self._beat = task.LoopingCall(self._heartbeat)
         self._beat.clock = self.reactor
         self._dialling: defer.Deferred[None] | None = None
@@ -164,6 +168,7 @@ class Worker(ListeningService):
         if self._stream is not None:
             self._stream.end("this worker is stopping")
         self._pool.close()
+        self._joiner.close()
         await defer.maybeDeferred(self._executor.stop)
         self._outputs.tell()
         if self._first is not None:
@@ -312,6 +317,7 @@ class Worker(ListeningService):
             "scheduler": self.scheduler,
             "held": len(self.core.held),
             "tasks": len(self.core.tasks),
+            "relayed": len(self._joiner),
         }
 
     # -- the core
@@ -329,6 +335,8 @@ class Worker(ListeningService):
             self._stimulate(m.CopiesAsked(**fields))
         elif number == schema.PASS.number:
             self._passes.answered(**fields)
+        elif number == schema.RELAY.number:
+            self._joiner.join(**fields)
         elif number == schema.RESTART.number:
             self._restart()
         elif number == schema.GIVE_FUNCTION.number:

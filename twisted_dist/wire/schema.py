@@ -218,6 +218,7 @@ STOP = _message(37, "stop", "ids:ints attempts:ints", "ids attempts")
 RESTART = _message(34, "restart", "")
 PASS = _message(36, "pass", "request:int ticket:bytes error:str")
 COPY = _message(35, "copy", "sources:sources")
+RELAY = _message(38, "relay", "ticket:bytes asker:str")
 # worker → scheduler
 DONE = _message(
     40,

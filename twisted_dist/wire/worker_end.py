@@ -19,6 +19,7 @@ FROM_SCHEDULER: Final = (
     schema.COPY.number,
     schema.RESTART.number,
     schema.PASS.number,
+    schema.RELAY.number,
 )
 #: what each report of the worker's machine is on the wire
 REPORTS: Final[dict[type, schema.Message]] = {
