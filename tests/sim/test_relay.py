@@ -88,7 +88,7 @@ def test_not_dialled_again_and_again():
 
 def test_a_dead_worker():
     """`DataPool` fails at once for a worker that is no more, and says both why."""
-    cluster, client, (a, b) = start("a", "b")
+    cluster, client, (a, _b) = start("a", "b")
     address = cluster.workers[a].address
     cluster.kill_worker(a)
     cluster.net.run_for(1)
@@ -148,7 +148,7 @@ def test_an_asker_that_goes():
 
 def test_the_end_with_relays():
     """`Worker.stop` ends what is relayed to it; the other end learns of it."""
-    cluster, client, (a, b) = start("a", "b")
+    cluster, client, (a, _b) = start("a", "b")
     cluster.net.partition(CLIENT_IP, a)
     data = cluster.wait(dial(cluster, client, cluster.workers[a].address))
     cluster.wait(cluster.workers.pop(a).stop())
