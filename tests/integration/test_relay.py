@@ -79,8 +79,8 @@ def test_hosts_that_reach_the_scheduler_only(start, tmp_path):
         )
         assert told.returncode == 0, told.stderr
         assert told.stdout.split() == ["2", "2"]  # for each, the client and the other worker
-        scheduler.line(r"relaying '.*' of 192\.168\.0\.4 to 192\.168\.0\.2:")
-        workers[0].line(r"the scheduler relays '.*' of 192\.168\.0\.[34] to this worker's data")
+        scheduler.line(r"relaying a client at 192\.168\.0\.4 to 192\.168\.0\.2:")
+        workers[0].line(r"the scheduler relays .* at 192\.168\.0\.[34] to this worker's data")
         workers[1].line(r"cannot reach 192\.168\.0\.2:.*: the scheduler relays")
         for each in (*workers, scheduler):
             each.process.terminate()

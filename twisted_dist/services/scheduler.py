@@ -230,7 +230,8 @@ class Scheduler(ListeningService):
         end = None if number is None else self._workers.get(number)
         if end is None:
             raise RefusedError(f"no worker is registered at {address[:100]!r}")
-        asker = f"{name[:40]!r} of {getattr(proto.transport.getPeer(), 'host', '?')}"
+        who = repr(name[:40]) if name else "a client"
+        asker = f"{who} at {getattr(proto.transport.getPeer(), 'host', '?')}"
         relay = self._relays.open(asker, address)
         proto.when_lost.append(relay.asker_gone)
         end.send(schema.RELAY.pack(relay.ticket, asker))
