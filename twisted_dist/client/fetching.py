@@ -48,6 +48,7 @@ class Fetcher:
 
     async def _fetch_some(self, records: Sequence[Record]) -> None:
         wanted = {each.id: each for each in records}
+        why = "nobody has them"
         for attempt in range(ATTEMPTS):
             sources, aliases = await self._locate(list(wanted))
             names: dict[TaskId, list[TaskId]] = {}
@@ -59,6 +60,7 @@ class Fetcher:
                     values = await connection.get(ids)
                 except (ConnectError, ConnectionClosedError) as problem:
                     self.log.info("no data from {a}: {p}", a=address, p=problem)
+                    why = str(problem)
                     continue
                 for there, value in values.items():
                     for own in (there, *names.get(there, ())):
@@ -68,7 +70,7 @@ class Fetcher:
             if not wanted:
                 return
             await self._pause(FIRST_PAUSE_S * 2**attempt)
-        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers")
+        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers: {why}")
 
     async def _pause(self, seconds: float) -> None:
         if self._closed:
