@@ -33,7 +33,7 @@ SIGNS = {
     mutations.inputs_in_order_of_age: "not ",
     mutations.silence_is_life: "has not ended|is registered and gone",
     mutations.one_copy_is_released: "holds .* and says",
-    mutations.lost_inputs_are_not_missed: "has not ended|dropped",
+    mutations.lost_inputs_are_not_missed: "has not ended|dropped|for ever",
     mutations.tokens_come_again: r"token \d+ was given after",
     mutations.locks_of_the_dead_stay_held: "is held by client .*: it is gone",
     mutations.handed_out_is_gone: "items of queues were lost",

@@ -103,11 +103,13 @@ def test_scatter_that_fails_half_way():
     """`Session.scatter` releases what it had put on some workers when another takes nothing."""
     cluster, client, (a, b) = start("a", "b")
     cluster.net.partition(CLIENT_IP, b)
-    with pytest.raises(ConnectError):
+    cluster.net.partition(SCHEDULER_IP, b)  # which could relay
+    with pytest.raises(ConnectError, match="and the scheduler cannot relay"):
         cluster.wait(client.scatter([t.big(1), t.big(2)]))
     cluster.net.run_for(1.0)
     assert not cluster.workers[a]._store
     cluster.net.heal(CLIENT_IP, b)
+    cluster.net.heal(SCHEDULER_IP, b)
     end(cluster, client)
 
 
@@ -116,9 +118,11 @@ def test_short_partition_of_workers_loses_nothing():
     cluster, client, (a, b) = start("a", "b")
     data = cluster.wait(client.scatter(7, workers="a"))
     cluster.net.partition(a, b)
+    cluster.net.partition(a, SCHEDULER_IP)  # which could relay
     y = client.submit(t.add, data, 1, workers="b")
     cluster.net.run_for(40.0)
     cluster.net.heal(a, b)
+    cluster.net.heal(a, SCHEDULER_IP)
     assert cluster.wait(y.result(), 60) == 8
     assert cluster.wait(data.result()) == 7
     end(cluster, client)

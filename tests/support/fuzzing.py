@@ -59,6 +59,8 @@ VALID = {
     "client": ask(commands.RegisterClient, name=b"c"),
     "worker": ask(commands.RegisterWorker, name=b"w", address=b"h:1", nthreads=b"1"),
     "data": ask(commands.OpenData, name=b"d"),
+    "relay": ask(commands.OpenRelay, name=b"d", address=b"h:1"),
+    "join": ask(commands.JoinRelay, ticket=b"t" * 16),
 }
 DIGEST = b"d" * 16
 FIRST = 1 << 40

@@ -53,6 +53,15 @@ class Hosts:
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
 
+    def isolate(self, *numbers: int) -> None:
+        """Let these reach all others, and not each other: what they send there is lost.
+
+        As hosts behind NATs of their own are, to each other.
+        """
+        for number in numbers:
+            port = ("dev", f"port{number}", "type", "bridge_slave")
+            _ip("-n", self._switch, "link", "set", *port, "isolated", "on")
+
     def down(self) -> None:
         """Remove what there is of them."""
         for name in (*self._names.values(), self._switch):

@@ -173,9 +173,13 @@ class SimTransport:
         """Nothing is delayed here."""
 
     def registerProducer(self, producer, streaming):
-        """Ask it for more, again and again, as a connection with room does."""
-        self._producer = producer
-        self._produce()
+        """Ask it for more, again and again, as a connection with room does.
+
+        One that produces by itself need never pause: everything is taken at once.
+        """
+        if not streaming:
+            self._producer = producer
+            self._produce()
 
     def _produce(self):
         if self._producer is None or not self.connected or self.host.dead:

@@ -44,6 +44,8 @@ ALLOWED = {
     "RegisterWorker": {"worker"},
     "RegisterTask": {"worker"},
     "OpenData": {"admin", "submit", "worker"},
+    "OpenRelay": {"admin", "submit", "worker"},
+    "JoinRelay": {"worker"},
     "Terminate": {"admin"},
 }
 

@@ -41,9 +41,11 @@ class Talker(Protocol):
 
 
 class Pair:
-    """A dialling and an answering end; nothing moves until `pump`."""
+    """A dialling and an answering end; with *greet*, the handshake is done at once."""
 
-    def __init__(self, client=MEMBER, expects=(SERVER,), knows=(MEMBER, OTHER), newest=None):
+    def __init__(
+        self, client=MEMBER, expects=(SERVER,), knows=(MEMBER, OTHER), newest=None, greet=True
+    ):
         context = tls_context(SERVER, [c.certificate for c in knows], answers=True)
         factory = Factory.forProtocol(Talker)
         self.outer = TLSFactory(lambda: context, factory).buildProtocol(None)
@@ -57,7 +59,7 @@ class Pair:
             own, self.here, answers=False, secured=lambda: self.secured.append(True)
         )
         self._pump = connect(
-            self.outer, makeFakeServer(self.outer), dialling, makeFakeClient(dialling)
+            self.outer, makeFakeServer(self.outer), dialling, makeFakeClient(dialling), greet=greet
         )
 
     def pump(self):
@@ -223,3 +225,69 @@ def test_no_sessions_are_resumed():
     dialled = pair.here.transport._tls
     assert dialled.session is None or not dialled.session.has_ticket
     assert dialled.session_reused is False
+
+
+class Source:
+    """A producer that notes what is asked of it."""
+
+    def __init__(self):
+        self.asked = []
+        self.pauseProducing = lambda: self.asked.append("pause")
+        self.resumeProducing = lambda: self.asked.append("resume")
+        self.stopProducing = lambda: self.asked.append("stop")
+
+
+@pytest.mark.parametrize(("streaming", "early"), [(True, ["pause"]), (False, [])])
+def test_a_producer_waits_for_the_handshake(streaming, early):
+    """`TLSProtocol.registerProducer` asks for nothing before bytes can leave, then as TCP does."""
+    pair = Pair(greet=False)
+    source = Source()
+    pair.there.transport.registerProducer(source, streaming)
+    assert source.asked == early
+    with pytest.raises(RuntimeError):
+        pair.there.transport.registerProducer(Source(), streaming)
+    pair.pump()
+    assert source.asked[: len(early) + 1] == [*early, "resume"]
+    assert pair.outer.transport.producer is source
+    pair.there.transport.unregisterProducer()
+    assert pair.outer.transport.producer is None
+
+
+def test_a_producer_that_leaves_early():
+    """`TLSProtocol.unregisterProducer` before the handshake leaves none behind."""
+    pair = Pair(greet=False)
+    source = Source()
+    pair.there.transport.registerProducer(source, True)
+    pair.there.transport.unregisterProducer()
+    pair.pump()
+    assert source.asked == ["pause"]
+    assert pair.outer.transport.producer is None
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_producer_does_not_hold_a_connection(early):
+    """`TLSProtocol.loseConnection` closes with a producer registered, which is told to stop."""
+    pair = Pair(greet=not early)
+    source = Source()
+    pair.there.transport.registerProducer(source, True)
+    pair.there.transport.loseConnection()
+    assert pair.outer.transport.producer is None
+    pair.pump()
+    assert pair.there.ended is not None
+    assert source.asked[-1] == "stop"
+    pair.there.transport.unregisterProducer()
+
+
+def test_a_pause_lets_the_handshake_go_on():
+    """`TLSProtocol.pauseProducing` stops reading once the handshake is done, not before."""
+    pair = Pair(greet=False)
+    asked = []
+    pair.outer.transport.pauseProducing = lambda: asked.append("pause")
+    pair.outer.transport.resumeProducing = lambda: asked.append("resume")
+    pair.there.transport.pauseProducing()
+    assert asked == []
+    pair.pump()
+    assert pair.secured == [True]
+    assert asked == ["pause"]
+    pair.there.transport.resumeProducing()
+    assert asked == ["pause", "resume"]

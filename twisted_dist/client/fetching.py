@@ -16,8 +16,8 @@ from twisted_dist.execution.current import while_waiting
 from twisted_dist.wire.pool import DataPool
 
 #: rounds of asking where results are; between them a lost one may be computed again
-ATTEMPTS: Final = 5
-#: seconds before the second round, doubled each time: 1.5 s in all
+ATTEMPTS: Final = 8
+#: seconds before the second round, doubled each time: 13 s in all
 FIRST_PAUSE_S: Final = 0.1
 
 #: results asked for in one message
@@ -48,6 +48,7 @@ class Fetcher:
 
     async def _fetch_some(self, records: Sequence[Record]) -> None:
         wanted = {each.id: each for each in records}
+        why = "nobody has them"
         for attempt in range(ATTEMPTS):
             sources, aliases = await self._locate(list(wanted))
             names: dict[TaskId, list[TaskId]] = {}
@@ -59,6 +60,7 @@ class Fetcher:
                     values = await connection.get(ids)
                 except (ConnectError, ConnectionClosedError) as problem:
                     self.log.info("no data from {a}: {p}", a=address, p=problem)
+                    why = str(problem)
                     continue
                 for there, value in values.items():
                     for own in (there, *names.get(there, ())):
@@ -68,7 +70,7 @@ class Fetcher:
             if not wanted:
                 return
             await self._pause(FIRST_PAUSE_S * 2**attempt)
-        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers")
+        raise ConnectError(f"{len(wanted)} results could not be fetched from their workers: {why}")
 
     async def _pause(self, seconds: float) -> None:
         if self._closed:

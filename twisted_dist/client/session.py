@@ -87,7 +87,7 @@ class Session:
         self.leases = Leases(reactor, self.ask)
         self._welcome: defer.Deferred[None] = defer.Deferred()
         self._ended: list[defer.Deferred[None]] = []
-        self.data = DataPool(reactor, name, membership)
+        self.data = DataPool(reactor, name, membership, address)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
         self._tidier = Tidier(reactor)
 

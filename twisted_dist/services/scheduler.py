@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from twisted.internet import defer
 
 from twisted_dist.access.home import Home
-from twisted_dist.access.roles import ADMIN, MAY_LOOK, MAY_SUBMIT, MAY_WORK
+from twisted_dist.access.roles import ADMIN, MAY_LOOK, MAY_MOVE_DATA, MAY_SUBMIT, MAY_WORK
 from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
@@ -26,6 +27,7 @@ from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
 from twisted_dist.wire.kinds import is_amounts
 from twisted_dist.wire.membership import Insecure
+from twisted_dist.wire.relay import Relays
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
 
 
@@ -65,6 +67,7 @@ class Scheduler(ListeningService):
         # in microseconds, so that no life of a scheduler repeats another's tokens
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
         self._tickets = Tickets(chosen, self.core.state)
+        self._relays = Relays(chosen, secrets.token_bytes)
         self._log_book = LogBook()
         self._shelf = Shelf(chosen, self._tell_worker, self._reply, self._name_of)
         #: what workers say that the core need not know
@@ -115,8 +118,9 @@ class Scheduler(ListeningService):
         return self.address
 
     async def stop_work(self) -> None:
-        """Forget the timer; connections are ended by the caller."""
+        """Forget the timer, end the relays; connections are ended by the caller."""
         self._shelf.close()
+        self._relays.close()
         if self._authority is not None:
             self._authority.close()
         if self._timer is not None:
@@ -142,6 +146,10 @@ class Scheduler(ListeningService):
             commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
             commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
             commands.RegisterTask: Responder(self._register_task, MAY_WORK),
+            commands.OpenRelay: Responder(self._open_relay, MAY_MOVE_DATA),
+            commands.JoinRelay: Responder(
+                lambda proto, ticket: self._relays.join(ticket), MAY_WORK
+            ),
             commands.Explain: Responder(
                 lambda proto, key: {"result": self.query("explain", key)}, MAY_LOOK
             ),
@@ -170,7 +178,10 @@ class Scheduler(ListeningService):
         if view is None:
             raise RefusedError(f"no such view: {what[:40]!r}; there are {', '.join(sorted(VIEWS))}")
         if what == "info":
-            return {**self.identity(), **view(self.core.state, arguments)}
+            seen = view(self.core.state, arguments)
+            for address, worker in seen["workers"].items():
+                worker["relayed"] = self._relays.count(address)
+            return {**self.identity(), **seen}
         return view(self.core.state, arguments)
 
     def _answer_client(self, what: str, arguments: Any) -> Any:
@@ -237,6 +248,21 @@ class Scheduler(ListeningService):
 
     def _register_client(self, proto: Any, name: str) -> Any:
         return self._add_client(name, self._authority is None or proto.role == ADMIN)
+
+    def _open_relay(self, proto: Any, name: str, address: str) -> Any:
+        """Somebody cannot dial a worker: that one is asked to come here, and both are joined."""
+        known = self.core.state.workers.values()
+        number = next((each.id for each in known if each.address == address), None)
+        end = None if number is None else self._workers.get(number)
+        if end is None:
+            raise RefusedError(f"no worker is registered at {address[:100]!r}")
+        who = repr(name[:40]) if name else "a client"
+        asker = f"{who} at {getattr(proto.transport.getPeer(), 'host', '?')}"
+        relay = self._relays.open(asker, address)
+        proto.when_lost.append(relay.asker_gone)
+        end.send(schema.RELAY.pack(relay.ticket, asker))
+        end.protocol.flush()
+        return relay.answer
 
     def _add_client(self, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)

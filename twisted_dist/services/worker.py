@@ -29,10 +29,11 @@ from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
 from twisted_dist.wire.dial import DIAL_S, Dialled
 from twisted_dist.wire.entering import enter
+from twisted_dist.wire.joining import Joiner
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.stream import StreamProtocol
-from twisted_dist.wire.worker_end import FROM_SCHEDULER, REPORTS
+from twisted_dist.wire.worker_end import FACTS, FROM_SCHEDULER, REPORTS
 
 #: seconds between heartbeats; a twelfth of the lease
 HEARTBEAT_S: Final = 5.0
@@ -103,8 +104,9 @@ class Worker(ListeningService):
         self.left: Callable[[str], None] = lambda why: None
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
         self._executor.get_pass = self._passes.get
-        peers = DataPool(self.reactor, name or "worker", self._membership)
+        peers = DataPool(self.reactor, name or "worker", self._membership, self.scheduler)
         self._holder = Holder(self._store, peers, self._put)
+        self._joiner = Joiner(self.reactor, self._membership, self.scheduler, self._holder.open)
         self._beat = task.LoopingCall(self._heartbeat)
         self._beat.clock = self.reactor
         self._dialling: defer.Deferred[None] | None = None
@@ -173,6 +175,7 @@ class Worker(ListeningService):
         if self._stream is not None:
             self._stream.end("this worker is stopping")
         self._holder.peers.close()
+        self._joiner.close()
         await defer.maybeDeferred(self._executor.stop)
         await self._store.close()
         self._outputs.tell()
@@ -328,23 +331,19 @@ class Worker(ListeningService):
             "scheduler": self.scheduler,
             "held": len(self.core.held),
             "tasks": len(self.core.tasks),
+            "relayed": len(self._joiner),
         }
 
     # -- the core
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:
-        if number == schema.TASKS.number:
-            self._stimulate(m.TasksGiven(**fields))
-        elif number == schema.FORGET.number:
-            self._stimulate(m.DataForgotten(**fields))
-        elif number == schema.DROP.number:
-            self._stimulate(m.DropRequested(**fields))
-        elif number == schema.STOP.number:
-            self._stimulate(m.StopRequested(**fields))
-        elif number == schema.COPY.number:
-            self._stimulate(m.CopiesAsked(**fields))
+        fact = FACTS.get(number)
+        if fact is not None:
+            self._stimulate(fact(**fields))
         elif number == schema.PASS.number:
             self._passes.answered(**fields)
+        elif number == schema.RELAY.number:
+            self._joiner.join(**fields)
         elif number == schema.RESTART.number:
             self._restart()
         elif number in FOR_RECEIVER:

@@ -1,7 +1,8 @@
 """AMP commands: how every connection begins, and all of control.
 
-`Hello` comes first on every connection. `RegisterWorker`, `RegisterClient` and `OpenData`
-switch the connection to another protocol; everything else stays AMP.
+`Hello` comes first on every connection. `RegisterWorker`, `RegisterClient`, `RegisterTask`,
+`OpenData`, `OpenRelay` and `JoinRelay` switch the connection to another protocol; everything
+else stays AMP.
 """
 
 from __future__ import annotations
@@ -106,6 +107,23 @@ class OpenData(amp.ProtocolSwitchCommand):
     """Bulk data from or to a worker; from the answer on, `wire.data`'s protocol."""
 
     arguments: ClassVar = [(b"name", amp.Unicode())]
+    errors: ClassVar = _ERRORS
+
+
+class OpenRelay(amp.ProtocolSwitchCommand):
+    """`OpenData` to the worker at *address*, by the scheduler, which joins two connections.
+
+    Answered when the worker has come to it, or with why it did not.
+    """
+
+    arguments: ClassVar = [(b"name", amp.Unicode()), (b"address", amp.Unicode())]
+    errors: ClassVar = _ERRORS
+
+
+class JoinRelay(amp.ProtocolSwitchCommand):
+    """A worker comes for a relay, with the ticket that it was sent; it serves `wire.data`."""
+
+    arguments: ClassVar = [(b"ticket", amp.String())]
     errors: ClassVar = _ERRORS
 
 

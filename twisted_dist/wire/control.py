@@ -71,6 +71,8 @@ class ControlProtocol(amp.AMP):
     Attributes:
         certificate: the peer's, from the hello on; None without TLS.
         role: what the peer may do, from the hello on.
+        when_lost: what is called once the connection is lost, for a command that is not
+            answered at once: there is nobody to answer then.
     """
 
     log = Logger()
@@ -85,6 +87,7 @@ class ControlProtocol(amp.AMP):
         self.greeted = False
         self.certificate: Certificate | None = None
         self.role = ""
+        self.when_lost: list[Callable[[], None]] = []
 
     def connectionMade(self) -> None:
         """Start the hello deadline."""
@@ -219,6 +222,9 @@ class ControlProtocol(amp.AMP):
             self._owner.refusals.note(self.transport.getPeer(), problem or "it left without a word")
         super().connectionLost(reason)
         self._owner.has_gone(self)
+        for each in self.when_lost:
+            each()
+        self.when_lost.clear()
         let_go(self)
 
 

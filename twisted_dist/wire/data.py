@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.aliases import TaskId, Value
-from twisted_dist.errors import ConnectionClosedError, ProtocolError
+from twisted_dist.errors import ConnectError, ConnectionClosedError, ProtocolError
 from twisted_dist.execution.payloads import in_band, opened, value_nbytes
 from twisted_dist.segments.probe import can_read, lend_probe
 from twisted_dist.segments.segment import Segment
@@ -133,7 +133,7 @@ class DataProtocol(Protocol):
         """The peer has not said within *timeout_s* what is `ready`'s to know."""
         if self.transport is not None:
             self.transport.abortConnection()
-        raise ConnectionClosedError(f"no word within {timeout_s:g} s")
+        raise ConnectError(f"the other end has not introduced itself within {timeout_s:g} s")
 
     # -- asking
 

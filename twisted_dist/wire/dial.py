@@ -125,7 +125,12 @@ class Dialled(amp.AMP):
 
 
 async def dial(
-    reactor: Any, address: str, role: str, entry: Entry | None, timeout_s: float = DIAL_S
+    reactor: Any,
+    address: str,
+    role: str,
+    entry: Entry | None,
+    timeout_s: float = DIAL_S,
+    connect_s: float | None = None,
 ) -> Dialled:
     """Connect to a daemon and say hello.
 
@@ -135,6 +140,7 @@ async def dial(
         role: what the caller is, for the daemon's log.
         entry: the way in; None without TLS.
         timeout_s: for each step.
+        connect_s: for the first, in which the other host's kernel answers; *timeout_s* by default.
 
     Raises:
         ConnectError: nothing answered, or not our protocol.
@@ -144,7 +150,8 @@ async def dial(
             says what to do.
     """
     host, port = parse_address(address)
-    endpoint = HostnameEndpoint(reactor, host, port, timeout=timeout_s)
+    first_s = timeout_s if connect_s is None else connect_s
+    endpoint = HostnameEndpoint(reactor, host, port, timeout=first_s)
     proto = Dialled(reactor, tls=entry is not None)
     outer: Protocol = proto
     if entry is not None:

@@ -54,7 +54,7 @@ class Outflow:
         if len(self._queue) == 1:
             self._transport.registerProducer(self, False)
 
-    def resumeProducing(self) -> None:  # noqa: N802 -- of Twisted
+    def resumeProducing(self) -> None:
         """There is room."""
         written = 0
         while self._queue and written < SLICE_BYTES:
@@ -99,7 +99,7 @@ class Outflow:
         if self._at == segment.span:
             self._segment = None
 
-    def stopProducing(self) -> None:  # noqa: N802 -- of Twisted
+    def stopProducing(self) -> None:
         """The connection is gone."""
         self._transport = self._segment = None
         self._queue.clear()

@@ -222,6 +222,7 @@ UPLOADS = _message(
     38, "uploads", "numbers:ints names:strs digests:blobs sizes:ints", "numbers names digests sizes"
 )
 UPLOAD_PIECE = _message(39, "upload-piece", "number:int offset:int blob:bytes")
+RELAY = _message(29, "relay", "ticket:bytes asker:str")
 # worker → scheduler
 DONE = _message(
     40,

@@ -121,6 +121,12 @@ class TLSProtocol(Protocol):
         self._is_secure = False
         #: written before the handshake was done
         self._early: list[bytes] = []
+        #: of what is written here, with whether it pushes; the transport's own from the
+        #: handshake to the end
+        self._producer: tuple[Any, bool] | None = None
+        self._is_handed_down = False
+        #: nothing is to be read, once the handshake is done
+        self._is_paused = False
         self._problem: ssl.SSLError | None = None
         self.disconnecting = False
 
@@ -181,6 +187,13 @@ class TLSProtocol(Protocol):
             self.write(b"".join(early))
             if closing:
                 self.loseConnection()
+        if self._is_paused:
+            self.transport.pauseProducing()
+        if self._producer is not None and not self.disconnecting:
+            producer, streaming = self._producer
+            self._hand_down()
+            if streaming:
+                producer.resumeProducing()
 
     def _flush(self) -> None:
         with self.lock:
@@ -193,6 +206,7 @@ class TLSProtocol(Protocol):
             # OpenSSL has no word for what is no TLS at all
             write_now(self.transport, ALERT_PROTOCOL_VERSION)
         self._flush()  # the alert that says why
+        self._take_back()
         self._early.clear()
         self.disconnecting = True
         self.transport.loseConnection()
@@ -200,6 +214,8 @@ class TLSProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Pass it on; where TLS ended it, with TLS's reason."""
         self.disconnecting = True
+        if self._producer is not None and not self._is_handed_down:  # else it was told
+            self._producer[0].stopProducing()
         inner, self._inner = self._inner, _Nobody()
         inner.connectionLost(reason if self._problem is None else Failure(self._problem))
 
@@ -242,12 +258,45 @@ class TLSProtocol(Protocol):
         self.write(b"".join(parts))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Ask *producer* for more when what it wrote, encrypted, has gone."""
-        self.transport.registerProducer(producer, streaming)
+        """Pause *producer* while much waits to be sent; until the handshake is done, at once.
+
+        What is written is the transport's at once, so it is the transport that knows.
+        """
+        if self._producer is not None:
+            raise RuntimeError("another producer is registered")
+        self._producer = producer, streaming
+        if self._is_secure and not self.disconnecting:
+            self._hand_down()
+        elif streaming:
+            producer.pauseProducing()
 
     def unregisterProducer(self) -> None:
-        """There is no more."""
-        self.transport.unregisterProducer()
+        """Forget the producer."""
+        self._take_back()
+        self._producer = None
+
+    def _hand_down(self) -> None:
+        assert self._producer is not None
+        self._is_handed_down = True
+        self.transport.registerProducer(*self._producer)
+
+    def _take_back(self) -> None:
+        """A transport that waits for a producer's bytes does not close."""
+        if self._is_handed_down:
+            self._is_handed_down = False
+            self.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Read nothing for now, but for the handshake: that goes on."""
+        self._is_paused = True
+        if self._is_secure:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._is_paused = False
+        if self._is_secure:
+            self.transport.resumeProducing()
 
     def loseConnection(self) -> None:
         """Close, after what was written."""
@@ -266,6 +315,7 @@ class TLSProtocol(Protocol):
             except ssl.SSLError:
                 pass  # it would wait for the other side's
             self._flush()
+            self._take_back()
             self.transport.loseConnection()
 
     def abortConnection(self) -> None:

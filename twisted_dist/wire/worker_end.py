@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from twisted_dist.core.worker_side import messages as m
@@ -21,6 +22,7 @@ FROM_SCHEDULER: Final = (
     schema.PASS.number,
     schema.UPLOADS.number,
     schema.UPLOAD_PIECE.number,
+    schema.RELAY.number,
 )
 #: what each report of the worker's machine is on the wire
 REPORTS: Final[dict[type, schema.Message]] = {
@@ -33,4 +35,12 @@ REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportSeceded: schema.SECEDED,
     m.ReportCopies: schema.COPIES,
     m.ReportPut: schema.PUT,
+}
+#: messages that are facts for the worker's machine
+FACTS: Final[dict[int, Callable[..., object]]] = {
+    schema.TASKS.number: m.TasksGiven,
+    schema.FORGET.number: m.DataForgotten,
+    schema.DROP.number: m.DropRequested,
+    schema.STOP.number: m.StopRequested,
+    schema.COPY.number: m.CopiesAsked,
 }
