@@ -1,7 +1,8 @@
 """`wire.direct`: bytes that another thread writes, whole, once, in order, whatever happens."""
 
-from __future__ import gc
+from __future__ import annotations
 
+import gc
 import itertools
 import select
 import socket
