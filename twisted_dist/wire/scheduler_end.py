@@ -24,6 +24,7 @@ _FROM_WORKER: Final = {
     schema.COPIES.number: s.ReplicasAdded,
     schema.PUT.number: s.DataPut,
     schema.SECEDED.number: s.TasksSeceded,
+    schema.RETIRE.number: s.RetirementWanted,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
 _FROM_CLIENT: Final = {
@@ -43,6 +44,7 @@ _TO_WORKER: Final = {
     i.StopTasks: schema.STOP,
     i.CopyData: schema.COPY,
     i.RestartWorker: schema.RESTART,
+    i.LeaveNow: schema.LEAVE,
 }
 _TO_CLIENT: Final = {
     i.ReportFinished: schema.FINISHED,
@@ -50,8 +52,8 @@ _TO_CLIENT: Final = {
     i.ReportLocations: schema.LOCATED,
     i.Reply: schema.ANSWER,
 }
-#: what only an admin may ask for: it ends what others compute
-_FOR_ADMINS: Final = frozenset({"restart"})
+#: {what only an admin may ask for: why}
+_FOR_ADMINS: Final = {"restart": "it ends what others compute", "retire": "it ends workers"}
 #: bytes of an integer in msgpack, at most
 ID_BYTES: Final = 9
 
@@ -212,7 +214,7 @@ class ClientEnd:
             raise ProtocolError("submit: positions that are none")
 
     def _refuse(self, request: int, what: str) -> None:
-        told = f"{what} needs an admin's access: it ends what others compute"
+        told = f"{what} needs an admin's access: {_FOR_ADMINS[what]}"
         self.send(schema.ANSWER.pack(request, told, None))
 
     def _answer(self, request: int, what: str, arguments: Any) -> None:

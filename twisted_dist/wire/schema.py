@@ -216,6 +216,7 @@ FORGET = _message(32, "forget", "ids:ints attempts:ints", "ids attempts")
 DROP = _message(33, "drop", "ids:ints")
 STOP = _message(37, "stop", "ids:ints attempts:ints", "ids attempts")
 RESTART = _message(34, "restart", "")
+LEAVE = _message(38, "leave", "")
 PASS = _message(36, "pass", "request:int ticket:bytes error:str")
 COPY = _message(35, "copy", "sources:sources")
 # worker → scheduler
@@ -239,6 +240,7 @@ PASS_WANTED = _message(48, "pass-wanted", "request:int task:int attempt:int")
 OUTPUT = _message(
     51, "output", "ids:ints streams:ints texts:strs left_out:int", "ids streams texts"
 )
+RETIRE = _message(52, "retire", "timeout_s:number")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

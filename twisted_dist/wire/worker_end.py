@@ -18,8 +18,17 @@ FROM_SCHEDULER: Final = (
     schema.STOP.number,
     schema.COPY.number,
     schema.RESTART.number,
+    schema.LEAVE.number,
     schema.PASS.number,
 )
+#: what the worker's machine is told by messages that are for it alone
+FACTS: Final[dict[int, type]] = {
+    schema.TASKS.number: m.TasksGiven,
+    schema.FORGET.number: m.DataForgotten,
+    schema.DROP.number: m.DropRequested,
+    schema.STOP.number: m.StopRequested,
+    schema.COPY.number: m.CopiesAsked,
+}
 #: what each report of the worker's machine is on the wire
 REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportDone: schema.DONE,
