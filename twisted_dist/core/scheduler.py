@@ -101,13 +101,15 @@ class SchedulerCore:
             how(worker, [task for task in known if task is not None])
 
     def _see_off(self) -> None:
-        """Let workers leave; what they held and others have as well is looked at once more."""
+        """Let workers leave; what that changes for others is seen to at once."""
         count = -1
         while count != len(self.state.retiring):
             count = len(self.state.retiring)
             self._retiring.maintain()
             if self.state.to_replicate:
                 self._replicas.maintain()
+            if self.state.fresh:
+                assign_queued(self.state)
 
     def handle(self, stimulus: s.Stimulus, now: float) -> list[Instruction]:
         """Take a fact in; give back what is to be done about it, in order."""
@@ -152,12 +154,12 @@ class SchedulerCore:
         assign_queued(state)
         if state.unbalanced:
             balance(state)
-        if state.limited:
-            self._answers.watch_limits()
         if state.to_replicate:
             self._replicas.maintain()
         if state.retiring or self._retiring.waiting:
             self._see_off()
+        if state.limited:
+            self._answers.watch_limits()
         if state.lookups:
             self._futures.answer_lookups()
         out = state.outbox.take()
