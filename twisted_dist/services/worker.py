@@ -254,7 +254,8 @@ class Worker(ListeningService):
             self._beat.stop()
         if self._stopping is not None:
             return
-        self.log.warn("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
+        note = self.log.warn if self._restarting is None else self.log.info
+        note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
         self._execute(self.core.reset())
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back

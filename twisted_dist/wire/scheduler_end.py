@@ -42,7 +42,6 @@ _TO_WORKER: Final = {
     i.ReleaseData: schema.FORGET,
     i.DropTasks: schema.DROP,
     i.StopTasks: schema.STOP,
-    i.CopyData: schema.COPY,
     i.RestartWorker: schema.RESTART,
     i.LeaveNow: schema.LEAVE,
 }
@@ -60,6 +59,8 @@ ID_BYTES: Final = 9
 Stimulate = Callable[[s.Stimulus], None]
 
 
+#: copies that a worker is told to fetch in one message, and so in one request
+AT_ONCE: Final = 10_000
 #: sources up to this many ids go along with every frame of a batch, unsorted
 FEW_SOURCES: Final = 1000
 
@@ -131,6 +132,10 @@ class WorkerEnd:
         """Put an instruction on the wire."""
         if isinstance(instruction, i.SendTasks):
             self._send_tasks(instruction)
+        elif isinstance(instruction, i.CopyData):
+            for address, ids in instruction.sources:
+                for start in range(0, len(ids), AT_ONCE):
+                    self.send(schema.COPY.pack([[address, ids[start : start + AT_ONCE]]]))
         elif isinstance(instruction, i.EndWorker):
             self.protocol.end(instruction.reason)
         else:
