@@ -208,7 +208,7 @@ class Guard:
         if state.copying or replicas._moving or replicas._waiting or replicas._movers:
             yield "copies are under way"
         yield from (f"{worker.name} retires for ever" for worker in state.retiring)
-        if self._core._retiring.waiting or replicas._failed:
+        if self._core._retiring.waiting or state.failed_copies or replicas._pausing:
             yield "something of retirements or of copies that failed is left"
         for worker in state.workers.values():
             if worker.fetching:

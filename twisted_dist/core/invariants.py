@@ -243,5 +243,5 @@ def _retiring(state: SchedulerState) -> Iterator[str]:
             if task not in retirement.owed:
                 yield f"{worker.name} retires, and may leave with {task.name}"
             under_way = sum(each.retiring is None for each in state.copying.get(task, ()))
-            if copies + under_way < wanted:
+            if copies + under_way < wanted and task not in state.failed_copies:
                 yield f"{worker.name} retires, and nobody fetches {task.name} from there"

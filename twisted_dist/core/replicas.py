@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from heapq import nsmallest
 from typing import Final
 
@@ -17,6 +18,8 @@ from twisted_dist.core.task import MEMORY, SchedulerTask
 
 #: a worker that holds so much more than the mean, or less, is left as it is by `rebalance`
 NEARLY: Final = 0.05
+#: seconds until those that could not fetch a copy are told to once more
+RETRY_S: Final = 1.0
 
 
 class Replicas:
@@ -27,8 +30,8 @@ class Replicas:
         self._futures = futures
         #: copies that replace another: {(task, to): from}
         self._moving: dict[tuple[SchedulerTask, SchedulerWorker], SchedulerWorker] = {}
-        #: {task: workers that were to fetch a copy and could not}, until one has
-        self._failed: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
+        #: tasks of which everybody has failed to fetch a copy; they are tried again soon
+        self._pausing: dict[SchedulerTask, None] = {}
         #: who is answered when tasks have their copies, or moves are over
         self._waiting: list[tuple[SchedulerClient, int, list[SchedulerTask]]] = []
         self._movers: list[tuple[SchedulerClient, int]] = []
@@ -61,7 +64,7 @@ class Replicas:
             if task.state is MEMORY and task.who_has:
                 self._see_to(task, self._wanted(task), loads)
             else:
-                self._failed.pop(task, None)
+                state.failed_copies.pop(task, None)
         gone = [each for each in self._moving if each[0] not in state.copying]
         for each in gone:
             del self._moving[each]
@@ -88,19 +91,30 @@ class Replicas:
         missing = wanted - staying - _staying(coming)
         if missing <= 0:
             if not coming:
-                self._failed.pop(task, None)
+                self._state.failed_copies.pop(task, None)
             return
+        failed = self._state.failed_copies.get(task, {})
         others = (
             each
             for each in self._state.workers.values()
-            if each.retiring is None and each not in holders and each not in coming
+            if each.retiring is None
+            and each not in holders
+            and each not in coming
+            and each not in failed
         )
-        failed = self._failed.get(task, ())
-        for worker in nsmallest(
-            missing, others, lambda w: (w in failed, w.nbytes + loads.get(w, 0), w.id)
-        ):
+        found = nsmallest(missing, others, lambda w: (w.nbytes + loads.get(w, 0), w.id))
+        for worker in found:
             loads[worker] = loads.get(worker, 0) + task.nbytes + LEAST_BYTES
             self._copy(task, worker)
+        if failed and len(found) < missing and task not in self._pausing:
+            self._pausing[task] = None
+            self._state.alarms.at(self._state.now + RETRY_S, partial(self._resume, task))
+
+    def _resume(self, task: SchedulerTask) -> None:
+        """Who could not fetch a copy may try again."""
+        del self._pausing[task]
+        self._state.failed_copies.pop(task, None)
+        self._state.to_replicate[task] = None
 
     def _copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
         holders = stayers(task.who_has or {})
@@ -111,7 +125,7 @@ class Replicas:
         """A worker has copies now; those that were moved there go where they were."""
         for task in tasks:
             source = self._moving.pop((task, worker), None)
-            self._failed.pop(task, None)
+            self._state.failed_copies.pop(task, None)
             self._settle(task, worker)
             there = task.who_has or {}
             if source is not None and source in there and len(there) > 1:
@@ -123,7 +137,7 @@ class Replicas:
         for task in tasks:
             self._moving.pop((task, worker), None)
             if task in self._state.copying:
-                self._failed.setdefault(task, {})[worker] = None
+                self._state.failed_copies.setdefault(task, {})[worker] = None
             self._settle(task, worker)
 
     def _settle(self, task: SchedulerTask, worker: SchedulerWorker) -> None:

@@ -60,6 +60,8 @@ class SchedulerState:
         self.to_replicate: dict[SchedulerTask, None] = {}
         #: {task: workers that were told to fetch a copy}
         self.copying: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
+        #: {task: those that could not fetch one}, until somebody has, or they may try again
+        self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         self.submitted = 0

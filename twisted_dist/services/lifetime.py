@@ -38,6 +38,8 @@ def as_seconds(duration: float | str) -> float:
     Raises:
         UsageProblem: it is none.
     """
+    if isinstance(duration, (int, float)) and 0 <= duration <= MOST_S:
+        return float(duration)
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", str(duration).lower())
     unit = _SECONDS.get(found[2]) if found is not None else None
     if found is None or unit is None or float(found[1]) * unit > MOST_S:
