@@ -140,6 +140,8 @@ def test_roles(start, address, home):
         assert client.gather(data) == [1, 2, 3]
         with pytest.raises(errors.RefusedError, match=r"needs .* admin, and this one is for sub"):
             client.shutdown()
+        with pytest.raises(errors.RefusedError, match="needs an admin's access: it ends workers"):
+            client.retire_workers(n=1)
     for role, words in (("worker", "admin or submit is needed"), ("read-only", "daccess make")):
         access = made(role, address, role)
         with pytest.raises(errors.AccessError, match=words):

@@ -16,6 +16,7 @@ from twisted_dist.core.outbox import Outbox
 from twisted_dist.core.parcels import Parcels
 from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.restart import Restarts
+from twisted_dist.core.retiring import Retiring
 from twisted_dist.core.scheduler import SchedulerCore
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
@@ -224,6 +225,23 @@ def parcels_hold_nothing(patch):
     patch.setattr(Parcels, "make", mutated)
 
 
+def retired_leave_too_soon(patch):
+    """A worker leaves as soon as it runs nothing, with results that nobody else has."""
+    patch.setattr(Retiring, "_owes", lambda self, worker: False)
+
+
+def late_results_stay(patch):
+    """Only what a worker holds when it begins to retire is copied to others."""
+    remember = transitions.remember
+
+    def mutated(state, task, worker, value):
+        remember(state, task, worker, value)
+        if worker.retiring is not None:
+            state.to_replicate.pop(task, None)
+
+    _replace(patch, "remember", mutated)
+
+
 ALL = (
     old_attempts_count,
     lost_tasks_stay_lost,
@@ -244,4 +262,6 @@ ALL = (
     results_survive_a_restart,
     threads_are_not_taken_back,
     parcels_hold_nothing,
+    retired_leave_too_soon,
+    late_results_stay,
 )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sim import chaos, mutations
 from tests.support import simchaos
-from tests.support.simcopies import COPIES, NESTING, RESTARTS
+from tests.support.simcopies import COPIES, NESTING, RESTARTS, RETIRING
 from tests.support.simrecipes import LIMITS
 from tests.support.simsharing import LOCKS, QUEUES
 
@@ -22,7 +22,7 @@ MUTATION_SEEDS = range(60)
 
 #: what the simulation says of each mutation: by the invariants, or by what clients were told
 SIGNS = {
-    mutations.old_attempts_count: "a second attempt's result is visible",
+    mutations.old_attempts_count: "second attempt's result is visible|value, .* cannot have one",
     mutations.lost_tasks_stay_lost: "waits for 0, and 0 are missing",
     mutations.results_go_while_needed: "is owed to somebody, and nobody computes it",
     mutations.lost_inputs_are_not_counted: r"waits for \d+, and \d+ are missing",
@@ -37,10 +37,12 @@ SIGNS = {
     mutations.tokens_come_again: r"token \d+ was given after",
     mutations.locks_of_the_dead_stay_held: "is held by client .*: it is gone",
     mutations.handed_out_is_gone: "items of queues were lost",
-    mutations.newcomers_hold_no_copies: r"has \d+ copies, not",
+    mutations.newcomers_hold_no_copies: r"has \d+ copies, not|retires, and nobody fetches",
     mutations.results_survive_a_restart: "is left of before the restart",
     mutations.threads_are_not_taken_back: "whether it uses a thread",
     mutations.parcels_hold_nothing: "wants .*, which does not know|what it wants is wrong",
+    mutations.retired_leave_too_soon: r"left with \[\], and .* only there",
+    mutations.late_results_stay: "retires, and may leave with",
 }
 
 
@@ -54,6 +56,8 @@ NEEDS = {
     mutations.results_survive_a_restart: RESTARTS,
     mutations.threads_are_not_taken_back: NESTING,
     mutations.parcels_hold_nothing: QUEUES,
+    mutations.retired_leave_too_soon: RETIRING,
+    mutations.late_results_stay: RETIRING,
 }
 
 

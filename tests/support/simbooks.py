@@ -101,6 +101,7 @@ class Books:
         self.begun_events = set()
         self.restarts = 0
         self.asked_restarts = 0
+        self.asked_retirements = 0
         self.holding = {}
         guard.on_restart = self.restarted
         guard.on_look = self.false_holds

@@ -8,7 +8,7 @@ from random import Random
 
 from tests.support.simbooks import Books
 from tests.support.simcluster import SimCluster
-from tests.support.simcopies import COPIES, NESTING, RESTARTS
+from tests.support.simcopies import COPIES, NESTING, RESTARTS, RETIRING
 from tests.support.simfaults import Faults
 from tests.support.simjanitor import Janitor
 from tests.support.simload import NAMES, OUT_OF_REACH, RESOURCES, Load
@@ -36,6 +36,7 @@ MORE = (
     (RESTARTS, 0.2),
     (LIMITS, 0.15),
     *((each, 0.25) for each in SHARING),
+    (RETIRING, 0.25),
 )
 #: by which factor that comes more often there than it says
 EMPHASIS = 2
@@ -175,6 +176,7 @@ class Chaos:
             if name not in taken:
                 self.cluster.add_worker(2, name, RESOURCES)
         self.cluster.add_worker(2, "", RESOURCES)
+        self.cluster.on_left = self._replace
         _, connected = self.cluster.connect(CONNECTING_S)
         self._submit(self.cluster.wait(connected), 0)
         self._janitor = Janitor(self._loads[-1])
@@ -183,6 +185,11 @@ class Chaos:
         self.net.run(lambda: self._is_begun() or self.net.clock.rightNow > end)
         self._ask_all()
         self._until_told(end)
+
+    def _replace(self, worker):
+        """One has left whose name may be asked for."""
+        if worker.name:
+            self.cluster.add_worker(2, worker.name, RESOURCES)
 
     def _ask_all(self):
         """Ask for what nobody has asked for yet."""
@@ -275,6 +282,7 @@ class Chaos:
             if not load.client.session.closed:
                 self.cluster.wait(self._close(load), QUIET_S)
         self._until_quiet(self._leftovers)
+        self.cluster.on_left = lambda worker: None
         self.cluster.stop()
 
     def _until_quiet(self, differences):

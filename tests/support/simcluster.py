@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from twisted.internet import defer
@@ -64,6 +65,7 @@ class SimCluster:
     Attributes:
         workers: those that live, by the address of their host.
         returning: names of workers that will live again, likewise.
+        on_left: called with each worker that has ended by itself.
         watch: what looks.
         world: what the tasks do.
     """
@@ -79,6 +81,7 @@ class SimCluster:
         self._made = 0
         self._graves = []
         self.returning = {}
+        self.on_left = lambda worker: None
         self.watch = Watch(self, checked)
         self.wait(self.scheduler.start(8786))
 
@@ -108,6 +111,7 @@ class SimCluster:
         random = Random(self.random.random())
         worker = SimWorker(self.net.host(ip), nthreads, random, self.world, name, resources)
         self.workers[ip] = worker
+        worker.done.addCallback(lambda _: self._has_left(ip, worker))
         return worker.start(port).addErrback(self._start_once_more, ip)
 
     def _start_once_more(self, failure, ip):
@@ -115,6 +119,19 @@ class SimCluster:
         failure.trap(RefusedError)
         self.kill_worker(ip)
         return self.restart_worker(ip, SUPERVISOR_S)
+
+    def _has_left(self, ip, worker):
+        """A worker has ended by itself."""
+        self.net.note("worker has left", ip)
+        if self.workers.get(ip) is worker:
+            del self.workers[ip]
+            self.on_left(worker)
+
+    def retire_worker(self, ip, timeout_s, restarts):
+        """A worker's lifetime is over."""
+        worker = self.workers[ip]
+        self.net.note("worker's lifetime is over", ip, timeout_s, restarts)
+        worker.reactor.when_awake(partial(worker._lifetime.leave, timeout_s, restarts=restarts))
 
     def names(self):
         """Those of workers that live or will live again."""
@@ -169,7 +186,7 @@ class SimCluster:
 
     def stop(self):
         """Stop everything politely; no call of anybody may be left."""
-        stopping = [worker.stop() for worker in self.workers.values()]
+        stopping = [worker.stop() for worker in list(self.workers.values())]
         self.wait(defer.gatherResults(stopping))
         self.wait(self.scheduler.stop())
         calls = {ip: host.getDelayedCalls() for ip, host in self.net.hosts.items()}

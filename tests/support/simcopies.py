@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from tests.support import simtasks as t
+from tests.support.simfaults import HASTE_S
 from tests.support.simload import NAMES, OUT_OF_REACH
 from tests.support.simright import Right
 from twisted_dist.errors import RefusedError
 
 #: how often the network may be restarted in one run, and how long one waits for it, seconds
 MOST_RESTARTS, RESTART_S = 2, 20.0
+#: how many workers clients have leave in one run
+MOST_RETIREMENTS = 3
 
 
 def _some(load):
@@ -52,6 +55,27 @@ async def restart(load):
     return None
 
 
+async def retire(load):
+    """Have a worker leave: by address, or whoever holds least. The `Watch` looks how it does."""
+    if load.books.asked_retirements >= MOST_RETIREMENTS:
+        return None
+    load.books.asked_retirements += 1
+    in_haste = not load.books.faults.harmless and load.random.random() < 0.2
+    timeout = load.random.choice(HASTE_S) if in_haste else None
+    workers = sorted((await load.client.scheduler_info())["workers"])
+    if not workers:
+        return None
+    if load.random.random() < 0.3:
+        left = await load.client.retire_workers(n=1, timeout=timeout)
+        return None if len(left) <= 1 else f"{left} have left, not one"
+    address = load.random.choice(workers)
+    try:
+        left = await load.client.retire_workers(address, timeout=timeout)
+    except RefusedError as problem:
+        return None if "no worker here" in str(problem) else f"was refused: {problem}"
+    return None if list(left) == [address] else f"{left} have left, not {address}"
+
+
 def nested(load):
     """A task that submits others, and waits for them."""
     options, excuses = load.options()
@@ -70,4 +94,5 @@ def nested(load):
 #: the recipes that belong together, and how often each comes
 COPIES = {replicate: 4, rebalance: 3}
 RESTARTS = {restart: 0.7}
+RETIRING = {retire: 2}
 NESTING = {nested: 5}

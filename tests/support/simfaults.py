@@ -16,6 +16,9 @@ LONG_SHARE: Final = 0.3
 SLOWNESS: Final = (3, 10, 50)
 #: seconds until a process that died is there again
 RESTART_S: Final = (0.0005, 0.05, 2.0, 30.0)
+#: seconds that a worker has to leave: too few, maybe, and more than any run takes
+HASTE_S: Final = (0.0, 0.05, 1.0)
+PATIENCE_S: Final = 10_000.0
 #: how often a moment is waited for in which something is fetched
 MOST_TRIES: Final = 100
 #: how many there may be
@@ -170,6 +173,14 @@ class Faults:
         """One more worker."""
         self._cluster.add_worker(self._random.choice([1, 2, 4]))
 
+    def retire(self, in_haste=False):
+        """A worker's lifetime is over: it leaves, or begins anew, maybe before it can."""
+        known = [ip for ip, each in sorted(self._cluster.workers.items()) if each._first is None]
+        if known:
+            seconds = self._random.choice(HASTE_S) if in_haste else PATIENCE_S
+            restarts = self._random.random() < 0.5
+            self._cluster.retire_worker(self._random.choice(known), seconds, restarts)
+
     def slow(self):
         """A worker's link and tasks take many times as long."""
         ip = self._worker()
@@ -240,6 +251,8 @@ KINDS: Final = {
     "restart worker": Kind(lambda f: f.restart(), 3),
     "restart machine": Kind(lambda f: f.restart(True), 1),
     "join": Kind(lambda f: f.join(), 3, True),
+    "lifetime over": Kind(lambda f: f.retire(), 3, True),
+    "lifetime over, in haste": Kind(lambda f: f.retire(True), 1),
     "slow worker": Kind(lambda f: f.slow(), 2, True),
     "stop worker": Kind(lambda f: f.sleep("worker"), 2, True, True),
     "stop client": Kind(lambda f: f.sleep("client"), 1, True),

@@ -189,8 +189,10 @@ class Guard:
         for task, number in wanted.items():
             if state.replicated.get(task, 1) != number:
                 continue  # somebody else has said otherwise
-            copies = len(task.who_has or ())
-            if task.state is MEMORY and copies < min(number, len(state.workers)):
+            copies = sum(each.retiring is None for each in task.who_has or ())
+            if task.state is MEMORY and copies < min(
+                number, len(state.workers) - len(state.retiring)
+            ):
                 yield f"{task.name} has {copies} copies, not {number}"
 
     def differences(self):
@@ -205,6 +207,9 @@ class Guard:
         replicas = self._core._replicas
         if state.copying or replicas._moving or replicas._waiting or replicas._movers:
             yield "copies are under way"
+        yield from (f"{worker.name} retires for ever" for worker in state.retiring)
+        if self._core._retiring.waiting or state.failed_copies or replicas._pausing:
+            yield "something of retirements or of copies that failed is left"
         for worker in state.workers.values():
             if worker.fetching:
                 yield f"{worker.name} fetches {sorted(worker.fetching)} for ever"

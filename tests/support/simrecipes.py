@@ -191,7 +191,8 @@ def scatter(load):
 
     def scattered(futures):
         load.putting -= 1
-        excuses = [DataLostError] if load.faulty else []
+        # EXCLUDED: data that comes to a worker in the moment in which that leaves
+        excuses = [DataLostError] if load.faulty or load.books.asked_retirements else []
         if load.books.restarts > restarts:
             excuses += [DataLostError, CancelledError]
         for future, value in zip(futures, values):
@@ -202,9 +203,12 @@ def scatter(load):
             right = Right.of(lambda x: x + 1, number.right)
             load.promise(future, right, "of scattered data")
 
+    def may_be_gone():
+        return load.faulty or load.gone or load.books.asked_retirements
+
     def failed(failure):
         load.putting -= 1
-        failure.trap(UsageProblem, *(OUT_OF_REACH if load.faulty or load.gone else ()))
+        failure.trap(UsageProblem, *(OUT_OF_REACH if may_be_gone() else ()))
 
     putting.addCallbacks(scattered, failed)
 

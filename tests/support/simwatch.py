@@ -23,6 +23,7 @@ class Watch:
       run.
     * No two attempts' results are both visible: all copies of a result that the scheduler
       counts are of one execution, and stay what they were.
+    * Who has retired runs nothing, and holds nothing alone, when it is told to leave.
     * What `Guard` looks after.
     * Nobody logs a failure that nobody expected (`listen`).
 
@@ -41,6 +42,7 @@ class Watch:
         self._cluster = cluster
         self._checks = checked
         self._results = {}
+        self._seen_off = set()
         self.losses = 0
         self.attempts_lost = 0
         self.lost_results = 0
@@ -89,8 +91,8 @@ class Watch:
             if self._checks:
                 self.guard.before(what)
             out = function(*args)
-            self.losses += sum(state.workers.get(each.id) is not each for each in busy)
-            self.attempts_lost += sum(state.workers.get(each.id) is not each for each in given)
+            self.losses += sum(map(self._is_lost, busy))
+            self.attempts_lost += sum(map(self._is_lost, given))
             self.lost_results += sum(task.state is not MEMORY for task in held)
             if self._checks:
                 self.guard.after(what)
@@ -98,11 +100,23 @@ class Watch:
 
         return noted
 
+    def _is_lost(self, worker):
+        """Whether a worker is off the books, and has not retired."""
+        known = self._cluster.scheduler.core.state.workers
+        return known.get(worker.id) is not worker and worker not in self._seen_off
+
     def _checked(self, decide):
         state = self._cluster.scheduler.core.state
 
         def checked():
+            leaving = {w: (list(w.processing), list(w.has_what)) for w in state.retiring}
             out = decide()
+            for worker, (running, held) in leaving.items():
+                if state.workers.get(worker.id) is not worker:
+                    self._seen_off.add(worker)
+                    lost = [task.name for task in held if task.state is not MEMORY]
+                    if running or lost:
+                        self._say(f"{worker.name} left with {running}, and {lost} only there")
             taken, self._taken = self._taken, []
             if self._checks:
                 self._check(state, taken)

@@ -12,6 +12,7 @@ from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector
 from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
 from twisted_dist.errors import UsageProblem
 from twisted_dist.segments.files import on_disk
+from twisted_dist.services.lifetime import Lifespan, as_seconds
 from twisted_dist.services.memory import memory_limit
 
 if TYPE_CHECKING:
@@ -82,10 +83,25 @@ class Options(DaemonOptions):
             "",
             "Modules that a worker imports before it runs tasks, such as  numpy,pandas",
         ],
+        [
+            "lifetime",
+            None,
+            0.0,
+            "Leave gracefully after so long: 3600, 90s, 15m, 12h, '1 day' (default: never)",
+            as_seconds,
+        ],
+        [
+            "lifetime-stagger",
+            None,
+            0.0,
+            "Leave up to so much earlier or later, at random, so that not all leave at once",
+            as_seconds,
+        ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
     optFlags: ClassVar = [
         ["insecure", None, "The scheduler has --insecure: no TLS, no credentials"],
+        ["lifetime-restart", None, "When the lifetime is over, begin anew with a fresh process"],
         ["no-nanny", None, "Run tasks in threads of this process, not in a supervised child"],
         ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
     ]
@@ -114,6 +130,7 @@ class Options(DaemonOptions):
                 ("recycle-after", 0),
                 ("preload", ""),
                 ("local-directory", None),
+                ("lifetime-restart", 0),
             ):
                 if self[option] != default:
                     raise usage.UsageError(f"--{option} is the nanny's: leave --no-nanny out")
@@ -127,6 +144,10 @@ class Options(DaemonOptions):
             memory_limit(self["memory-limit"], 1)
         except UsageProblem as problem:
             raise usage.UsageError(f"--memory-limit: {problem}") from None
+        try:
+            Lifespan.of(self["lifetime"], self["lifetime-stagger"], bool(self["lifetime-restart"]))
+        except UsageProblem as problem:
+            raise usage.UsageError(f"--lifetime: {problem}") from None
         if self["insecure"] and self["access-file"]:
             raise usage.UsageError("--insecure needs no --access-file: give one of them")
 
@@ -173,6 +194,9 @@ def makeService(options: Options) -> Any:
             access=access,
             insecure=insecure,
             resources=options["resources"],
+            lifetime=options["lifetime"],
+            lifetime_stagger=options["lifetime-stagger"],
+            lifetime_restart=bool(options["lifetime-restart"]),
             **more,
         )
         worker.adopt(listening)

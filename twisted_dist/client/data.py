@@ -29,7 +29,8 @@ async def scatter(
     chosen = [
         address
         for address, about in workers.items()
-        if not names or {address, about["name"], address.rpartition(":")[0]} & set(names)
+        if about.get("status") != "retiring"
+        and (not names or {address, about["name"], address.rpartition(":")[0]} & set(names))
     ]
     if not chosen:
         raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
@@ -38,7 +39,7 @@ async def scatter(
 
 async def put_large(session: Session, make: MakeFuture, values: list[Value]) -> list[Any]:
     """Put what a graph's calls cannot carry on workers, once there are any; futures of it."""
-    await wait_for_workers(session, 1, None)
+    await wait_for_workers(session, 1, None, staying=True)
     return [make(session, each) for each in await scatter(session, values, [], broadcast=False)]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from twisted_dist.client import data as data_op
 from twisted_dist.client import logs as log_op
 from twisted_dist.client.future import BaseFuture, Record
+from twisted_dist.client.retiring import retire_workers
 from twisted_dist.client.session import Session
 
 
@@ -93,6 +94,28 @@ class DataMethods:
     def unpublish_dataset(self, name: str) -> Any:
         """Let go of a published value. Raises RefusedError where there is none."""
         return self.run_coroutine(self.session.ask, "unpublish", name)
+
+    def retire_workers(
+        self,
+        workers: str | Iterable[str] | None = None,
+        n: int | None = None,
+        timeout: float | None = 300.0,
+    ) -> Any:
+        """Have workers leave gracefully; returns ``{address: name}`` once they have.
+
+        They get no new tasks, hand back what they have not begun, end what they run, and their
+        results go to others; then their processes end. Needs an admin's access.
+
+        Args:
+            workers: addresses, hosts or names.
+            n: how many of them, or of all: those that hold least.
+            timeout: seconds after which they leave all the same, and what they had is lost
+                and, if need be, run again; None for never.
+
+        Raises:
+            RefusedError: there is no such worker, or this access is not an admin's.
+        """
+        return self.run_coroutine(retire_workers, self.session, workers, n, timeout)
 
     def restart(self, timeout: float = 60.0) -> Any:
         """Cancel all tasks, forget all data, and start the workers' processes anew.

@@ -114,12 +114,17 @@ def scattered_shape(data: Any, futures: list[Any]) -> Any:
     return futures if isinstance(data, (list, tuple)) else futures[0]
 
 
-async def wait_for_workers(session: Session, n: int, timeout: float | None) -> None:
-    """Until *n* workers are registered. Raises TimeoutError."""
+async def wait_for_workers(
+    session: Session, n: int, timeout: float | None, *, staying: bool = False
+) -> None:
+    """Until *n* workers are registered, which (*staying*) do not retire. Raises TimeoutError."""
     reactor = session.reactor
     deadline = None if timeout is None else reactor.seconds() + timeout
     while True:
-        there = len(await session.query("nthreads"))
+        workers = (await session.query("info"))["workers"].values() if staying else ()
+        there = sum(each.get("status") != "retiring" for each in workers)
+        if not staying:
+            there = len(await session.query("nthreads"))
         if there >= n:
             return
         if deadline is not None and reactor.seconds() > deadline:

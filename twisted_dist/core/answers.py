@@ -230,7 +230,13 @@ class Answers:
         """As `requeue`, but where an input is that could not be brought elsewhere."""
         demand = task.group.demand
         may = demand is None or (holder in demand.able and not demand.resources)
-        if holder is None or not may or any(dep.state is not MEMORY for dep in task.deps):
+        stays = holder is not None and holder.retiring is None
+        if (
+            holder is None
+            or not stays
+            or not may
+            or any(dep.state is not MEMORY for dep in task.deps)
+        ):
             self.requeue(task)
         else:
             task.state = QUEUED
@@ -246,6 +252,8 @@ class Answers:
             attempt = worker.fetching.pop(task_id, None)
             if task is not None and task.state is MEMORY and task.attempt == attempt:
                 add_holder(task, worker)
+                if worker.retiring is not None:
+                    self._state.to_replicate[task] = None
             else:  # nobody's any more, or of an attempt whose result was lost since
                 self._surplus(worker, task_id, 0)
 

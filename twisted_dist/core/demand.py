@@ -34,7 +34,7 @@ class Demand:
     A task that asks nothing has none, and waits in the common queue.
     """
 
-    __slots__ = ("able", "key", "loose", "names", "ready", "resources", "tasks", "waits")
+    __slots__ = ("able", "key", "loose", "names", "parting", "ready", "resources", "tasks", "waits")
 
     def __init__(self, options: Options) -> None:
         self.key = demand_key(options) or ()
@@ -46,15 +46,29 @@ class Demand:
         self.tasks = 0
         #: registered workers that may run them, in order of registration
         self.able: dict[SchedulerWorker, None] = {}
+        #: registered workers that could, and retire, where there are no others
+        self.parting: list[SchedulerWorker] = []
         #: tasks that could run on any of `able`
         self.ready = ReadyQueue()
 
     def choose(self, workers: Iterable[SchedulerWorker]) -> None:
-        """Find `able` anew, after workers came or went."""
-        strong = [each for each in workers if self._suffices(each)]
+        """Find `able` anew, after workers came, went or began to retire."""
+        enough = [each for each in workers if self._suffices(each)]
+        strong = [each for each in enough if each.retiring is None]
         named = [each for each in strong if each.answers_to(self.names)]
         able = named if named or not (self.loose or not self.names) else strong
         self.able = dict.fromkeys(able)
+        strict = bool(self.names) and not self.loose
+        self.parting = [
+            each
+            for each in (() if able else enough)
+            if each.retiring is not None and (not strict or each.answers_to(self.names))
+        ]
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no worker that is there may run its tasks, and none is to be waited for."""
+        return not (self.able or self.waits or self.parting)
 
     def _suffices(self, worker: SchedulerWorker) -> bool:
         return all(worker.resources.get(name, 0) >= amount for name, amount in self.resources)
@@ -81,6 +95,9 @@ class Demand:
         there = list(workers)
         if not there:
             return f"it asks for {self}, and no worker is registered"
+        if self.parting:
+            names = ", ".join(each.label for each in self.parting[:MOST_NAMED])
+            return f"it asks for {self}, and only workers that retire could give that ({names})"
         offers = []
         for worker in there[:MOST_NAMED]:
             has = show_resources(worker.resources.items()) or "no resources"

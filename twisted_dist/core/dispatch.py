@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.instructions import Instruction, Run, SendFunction, SendTasks
-from twisted_dist.core.peers import SchedulerWorker
+from twisted_dist.core.peers import SchedulerWorker, stayers
 from twisted_dist.core.task import SchedulerTask
 
 
@@ -91,7 +91,8 @@ def _find(worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Add
         if holders and worker not in holders:
             choice = next(iter(holders))
             if len(holders) > 1:  # spread a popular input over them by the asking task's number
-                choice = list(holders)[task.id % len(holders)]
+                several = stayers(holders)
+                choice = several[task.id % len(several)]
             places[dep.id] = choice.address
             # the first: what is under way already is not fetched again
             worker.fetching.setdefault(dep.id, dep.attempt)

@@ -132,6 +132,9 @@ def _all_busy(workers: Iterable[SchedulerWorker]) -> str:
     those = list(workers)
     if not those:
         return "no worker is registered"
+    if all(each.retiring is not None for each in those):
+        return f"all workers retire, and begin nothing more: {_names(those)}"
+    those = [each for each in those if each.retiring is None]
     threads = sum(each.nthreads for each in those)
     return f"all {threads} threads of {len(those)} workers have enough to do"
 

@@ -132,6 +132,21 @@ class RestartWorker:
 
 
 @record
+class LeaveNow:
+    """Tell *worker*, which has retired, to end."""
+
+    worker: PeerId
+
+
+@record
+class Log:
+    """Say something in the scheduler's log."""
+
+    text: str
+    is_warning: bool
+
+
+@record
 class EndWorker:
     """Close the connection of a worker that is given up."""
 
@@ -151,5 +166,7 @@ Instruction = (
     | Reply
     | CopyData
     | RestartWorker
+    | LeaveNow
+    | Log
     | EndWorker
 )

@@ -34,7 +34,7 @@ def check(state: SchedulerState) -> None:
         AssertionError: with a line for each violated rule.
     """
     wrong = [*_tasks(state), *_workers(state), *_clients(state), *_demands(state)]
-    wrong += _progress(state)
+    wrong += [*_progress(state), *_retiring(state)]
     if state.outbox.take():
         wrong.append("instructions were left in the outbox")
     assert not wrong, "\n".join(wrong)
@@ -131,7 +131,8 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
         yield f"occupancy {worker.occupancy} is not {seconds}"
     if (worker in state.roomy) is not has_room(worker):
         yield "roomy is wrong"
-    if (worker in state.idle) is not (worker.busy < worker.nthreads):
+    has_thread = worker.busy < worker.nthreads and worker.retiring is None
+    if (worker in state.idle) is not has_thread:
         yield "idle is wrong"
     if worker.backlog.peek() is not None and worker not in state.backlogged:
         yield "its backlog is not listed"
@@ -215,3 +216,32 @@ def _progress(state: SchedulerState) -> Iterator[str]:
     for task in state.unrunnable:
         if task.group.demand is None or task.group.demand.able:
             yield f"{task.name} waits for a worker that is there"
+
+
+def _retiring(state: SchedulerState) -> Iterator[str]:
+    """Who retires gets nothing more, and what is only there is on its way to others."""
+    leaving = {worker for worker in state.workers.values() if worker.retiring is not None}
+    if leaving != state.retiring.keys():
+        yield "who retires is wrong"
+    staying = len(state.workers) - len(leaving)
+    for worker in leaving:
+        retirement = worker.retiring
+        assert retirement is not None
+        if worker.backlog.peek() is not None:
+            yield f"{worker.name} retires, and tasks wait for it"
+        for task in worker.processing:
+            if retirement.attempts.get(task) != task.attempt:
+                yield f"{worker.name} retires, and was given {task.name}"
+        for task, where in state.copying.items():
+            if worker in where and task not in retirement.coming:
+                yield f"{worker.name} retires, and is to fetch {task.name}"
+        for task in worker.has_what:
+            copies = sum(each.retiring is None for each in task.who_has or ())
+            wanted = min(state.replicated.get(task, 1), staying)
+            if copies >= max(wanted, 1):
+                continue
+            if task not in retirement.owed:
+                yield f"{worker.name} retires, and may leave with {task.name}"
+            under_way = sum(each.retiring is None for each in state.copying.get(task, ()))
+            if copies + under_way < wanted and task not in state.failed_copies:
+                yield f"{worker.name} retires, and nobody fetches {task.name} from there"

@@ -94,13 +94,11 @@ class Membership:
             del state.by_address[worker.address]
         for table in (state.idle, state.roomy, state.backlogged, state.touched):
             table.pop(worker, None)
+        state.retiring.pop(worker, None)
+        if worker.retiring is not None and worker.retiring.alarm is not None:
+            worker.retiring.alarm.cancel()
         state.outbox.forget_worker(worker)
-        for demand in [d for d in state.demands.values() if worker in d.able]:
-            state.choose(demand)
-            if not demand.able:
-                for task in [t for t in demand.ready if t.state is QUEUED]:
-                    task.state = NO_WORKER
-                    state.unrunnable[task] = state.now
+        self.take_demands(worker)
         processing = list(worker.processing)
         if processing:
             state.story.note(state.now, "lost its worker", [t.id for t in processing], worker.label)
@@ -115,6 +113,26 @@ class Membership:
         for task in [t for t in worker.backlog if t.state is QUEUED]:
             make_ready(state, task)
         state.outbox.forget_worker(worker)
+
+    def take_demands(self, worker: SchedulerWorker) -> None:
+        """A worker takes no tasks any more: who else may run those that it alone could?"""
+        state = self._state
+        parted = []
+        for demand in list(state.demands.values()):
+            if worker not in demand.able and worker not in demand.parting:
+                continue
+            state.choose(demand)
+            if demand.able:
+                continue
+            for task in [t for t in demand.ready if t.state is QUEUED]:
+                task.state = NO_WORKER
+                state.unrunnable[task] = state.now
+            if not demand.parting:
+                parted.append(demand)
+        if parted:  # patience with those that left begins now
+            for task in [t for t in state.unrunnable if t.group.demand in parted]:
+                del state.unrunnable[task]
+                state.unrunnable[task] = state.now
 
     # -- clients
 

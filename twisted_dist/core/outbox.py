@@ -9,6 +9,8 @@ from twisted_dist.core.instructions import (
     DropTasks,
     EndWorker,
     Instruction,
+    LeaveNow,
+    Log,
     ReleaseData,
     Reply,
     ReportErred,
@@ -17,7 +19,7 @@ from twisted_dist.core.instructions import (
     RestartWorker,
     StopTasks,
 )
-from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker, stayers
 from twisted_dist.core.task import SchedulerTask
 
 
@@ -107,13 +109,13 @@ class Outbox:
     ) -> None:
         """Answer a client's `LocationsAsked`: one holder each, spread over them."""
         sources: dict[Address, list[TaskId]] = {}
-        aliases = []
+        aliases: list[list[TaskId]] = []
         for asked, task in tasks.items():
             if asked != task.id:
                 aliases.append([asked, task.id])
         for task in dict.fromkeys(tasks.values()):
             if task.who_has:
-                holder = next(iter(task.who_has))
+                holder = stayers(task.who_has)[0]
                 sources.setdefault(holder.address, []).append(task.id)
         self._other.append(ReportLocations(client.id, request, list(sources.items()), aliases))
 
@@ -129,6 +131,14 @@ class Outbox:
     def restart_worker(self, worker: SchedulerWorker) -> None:
         """Have a worker start anew."""
         self._other.append(RestartWorker(worker.id))
+
+    def leave(self, worker: SchedulerWorker) -> None:
+        """Have a worker go that is off the books: nothing is expected of it any more."""
+        self._other.append(LeaveNow(worker.id))
+
+    def log(self, text: str, *, is_warning: bool = False) -> None:
+        """Have something said that whoever runs the network wants to know."""
+        self._other.append(Log(text, is_warning))
 
     def release(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Let *worker* forget a result."""

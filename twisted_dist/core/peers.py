@@ -13,6 +13,7 @@ from twisted_dist.core.task import SchedulerTask
 if TYPE_CHECKING:
     from twisted_dist.core.alarms import Alarm
     from twisted_dist.core.coordination.waiting import Waiter
+    from twisted_dist.core.retirement import Retirement
 
 
 class Dropped(NamedTuple):
@@ -52,6 +53,7 @@ class SchedulerWorker:
         "processing",
         "recalled",
         "resources",
+        "retiring",
         "seceded",
     )
 
@@ -109,10 +111,19 @@ class SchedulerWorker:
         #: when it last ended a task, or was given one while it had none
         self.last_answer = now
         self.metrics: Mapping[str, float] = {}
+        #: set from when it is to leave: it gets nothing more
+        self.retiring: Retirement | None = None
 
     def answers_to(self, names: frozenset[str]) -> bool:
         """Whether a user's ``workers=`` means this worker: by address, host or name."""
         return self.address in names or self.host in names or self.name in names
+
+
+def stayers(holders: Mapping[SchedulerWorker, None]) -> list[SchedulerWorker]:
+    """Of the holders of a result those that do not retire; all of them where all do."""
+    if len(holders) == 1:
+        return list(holders)
+    return [each for each in holders if each.retiring is None] or list(holders)
 
 
 class SchedulerClient:

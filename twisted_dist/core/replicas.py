@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from heapq import nsmallest
 from typing import Final
 
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.futures import Futures
 from twisted_dist.core.holders import drop_holder
-from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
+from twisted_dist.core.peers import SchedulerClient, SchedulerWorker, stayers
+from twisted_dist.core.policy.placement import LEAST_BYTES
 from twisted_dist.core.requests import Operation, RequestError
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import MEMORY, SchedulerTask
 
 #: a worker that holds so much more than the mean, or less, is left as it is by `rebalance`
 NEARLY: Final = 0.05
+#: seconds until those that could not fetch a copy are told to once more
+RETRY_S: Final = 1.0
 
 
 class Replicas:
@@ -25,6 +30,8 @@ class Replicas:
         self._futures = futures
         #: copies that replace another: {(task, to): from}
         self._moving: dict[tuple[SchedulerTask, SchedulerWorker], SchedulerWorker] = {}
+        #: tasks of which everybody has failed to fetch a copy; they are tried again soon
+        self._pausing: dict[SchedulerTask, None] = {}
         #: who is answered when tasks have their copies, or moves are over
         self._waiting: list[tuple[SchedulerClient, int, list[SchedulerTask]]] = []
         self._movers: list[tuple[SchedulerClient, int]] = []
@@ -52,30 +59,65 @@ class Replicas:
         """See to the copies of tasks whose results, holders or factor have changed."""
         state = self._state
         tasks, state.to_replicate = state.to_replicate, {}
+        loads: dict[SchedulerWorker, int] = {}
         for task in tasks:
-            wanted = state.replicated.get(task, 1)
             if task.state is MEMORY and task.who_has:
-                self._see_to(task, min(wanted, len(state.workers)))
+                self._see_to(task, self._wanted(task), loads)
+            else:
+                state.failed_copies.pop(task, None)
         gone = [each for each in self._moving if each[0] not in state.copying]
         for each in gone:
             del self._moving[each]
         self._answer()
 
-    def _see_to(self, task: SchedulerTask, wanted: int) -> None:
+    def _wanted(self, task: SchedulerTask) -> int:
+        """How many workers are to hold it, of those that stay: at most as many as there are."""
+        staying = len(self._state.workers) - len(self._state.retiring)
+        return min(self._state.replicated.get(task, 1), staying)
+
+    def _see_to(self, task: SchedulerTask, wanted: int, loads: dict[SchedulerWorker, int]) -> None:
+        """Have copies made where there are too few; *loads* has the bytes that are on their way."""
         holders = task.who_has or {}
+        staying = len(holders)
+        if self._state.retiring:
+            staying = _staying(holders)
+            for each in holders:
+                if each.retiring is not None:
+                    if staying < max(wanted, 1):
+                        each.retiring.owed[task] = None
+                    else:
+                        each.retiring.owed.pop(task, None)
         coming = self._state.copying.get(task, {})
-        missing = wanted - len(holders) - len(coming)
-        if missing > 0:
-            others = (
-                each
-                for each in self._state.workers.values()
-                if each not in holders and each not in coming
-            )
-            for worker in sorted(others, key=lambda each: (each.nbytes, each.id))[:missing]:
-                self._copy(task, worker)
+        missing = wanted - staying - _staying(coming)
+        if missing <= 0:
+            if not coming:
+                self._state.failed_copies.pop(task, None)
+            return
+        failed = self._state.failed_copies.get(task, {})
+        others = (
+            each
+            for each in self._state.workers.values()
+            if each.retiring is None
+            and each not in holders
+            and each not in coming
+            and each not in failed
+        )
+        found = nsmallest(missing, others, lambda w: (w.nbytes + loads.get(w, 0), w.id))
+        for worker in found:
+            loads[worker] = loads.get(worker, 0) + task.nbytes + LEAST_BYTES
+            self._copy(task, worker)
+        if failed and len(found) < missing and task not in self._pausing:
+            self._pausing[task] = None
+            self._state.alarms.at(self._state.now + RETRY_S, partial(self._resume, task))
+
+    def _resume(self, task: SchedulerTask) -> None:
+        """Who could not fetch a copy may try again."""
+        del self._pausing[task]
+        self._state.failed_copies.pop(task, None)
+        self._state.to_replicate[task] = None
 
     def _copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
-        holders = list(task.who_has or ())
+        holders = stayers(task.who_has or {})
         self._state.copying.setdefault(task, {})[worker] = None
         self._state.outbox.copy(worker, task, holders[worker.id % len(holders)])
 
@@ -83,6 +125,7 @@ class Replicas:
         """A worker has copies now; those that were moved there go where they were."""
         for task in tasks:
             source = self._moving.pop((task, worker), None)
+            self._state.failed_copies.pop(task, None)
             self._settle(task, worker)
             there = task.who_has or {}
             if source is not None and source in there and len(there) > 1:
@@ -93,6 +136,8 @@ class Replicas:
         """A worker could not get copies."""
         for task in tasks:
             self._moving.pop((task, worker), None)
+            if task in self._state.copying:
+                self._state.failed_copies.setdefault(task, {})[worker] = None
             self._settle(task, worker)
 
     def _settle(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
@@ -110,7 +155,17 @@ class Replicas:
 
     def worker_joined(self) -> None:
         """There is one more to hold copies."""
-        self._state.to_replicate.update(dict.fromkeys(self._state.replicated))
+        state = self._state
+        state.to_replicate.update(dict.fromkeys(state.replicated))
+        for worker in state.retiring:  # which may have waited for it
+            state.to_replicate.update(worker.has_what)
+
+    def worker_retires(self, worker: SchedulerWorker, coming: Iterable[SchedulerTask]) -> None:
+        """What it holds is to be held by others, and what is *coming* there not only there."""
+        for move in [each for each in self._moving if each[1] is worker]:
+            del self._moving[move]
+        for tasks in (worker.has_what, coming):
+            self._state.to_replicate.update(dict.fromkeys(tasks))
 
     def client_lost(self, client: SchedulerClient) -> None:
         """Nobody waits for the answer any more."""
@@ -133,8 +188,7 @@ class Replicas:
             self._movers.clear()
 
     def _is_short(self, task: SchedulerTask) -> bool:
-        wanted = min(self._state.replicated.get(task, 1), len(self._state.workers))
-        return task.state is MEMORY and len(task.who_has or ()) < wanted
+        return task.state is MEMORY and _staying(task.who_has or {}) < self._wanted(task)
 
     # -- evening out
 
@@ -142,7 +196,11 @@ class Replicas:
         """Move results (of *ids*, or all) from workers that hold most to those with least."""
         state = self._state
         names = frozenset(fact.name.split("\n")) if fact.name else frozenset()
-        workers = [w for w in state.workers.values() if not names or w.answers_to(names)]
+        workers = [
+            w
+            for w in state.workers.values()
+            if w.retiring is None and (not names or w.answers_to(names))
+        ]
         tasks = self._futures.own(client, fact.ids) if fact.ids else list(state.tasks.values())
         single = [t for t in tasks if t.state is MEMORY and t.who_has and len(t.who_has) == 1]
         held = dict.fromkeys(workers, 0)
@@ -167,3 +225,7 @@ class Replicas:
                     self._copy(task, target)
         self._movers.append((client, fact.request))
         self._answer()
+
+
+def _staying(workers: Iterable[SchedulerWorker]) -> int:
+    return sum(each.retiring is None for each in workers)

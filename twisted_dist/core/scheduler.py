@@ -20,6 +20,7 @@ from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.requests import Requests
 from twisted_dist.core.restart import Restarts
+from twisted_dist.core.retiring import Retiring
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
 from twisted_dist.core.task import SchedulerTask
@@ -54,8 +55,9 @@ class SchedulerCore:
         self.coordination = coordination = Coordination(state, parcels, first_token)
         members = Membership(state, answers, replicas, coordination, lease_s)
         restarts = Restarts(state, members, datasets, coordination)
+        self._retiring = retiring = Retiring(state, members, replicas, submissions)
         requests = Requests(state)
-        for part in (replicas, datasets, coordination, restarts):
+        for part in (replicas, datasets, coordination, restarts, retiring):
             requests.add(part.operations())
         self._handlers: dict[type, Callable[[Any], None]] = {
             s.TasksFinished: answers.tasks_finished,
@@ -78,6 +80,7 @@ class SchedulerCore:
             s.Heartbeat: members.heartbeat,
             s.WorkerJoined: members.worker_joined,
             s.WorkerLost: members.worker_lost,
+            s.RetirementWanted: retiring.wanted,
             s.ClientJoined: members.client_joined,
             s.ClientLost: members.client_lost,
         }
@@ -96,6 +99,17 @@ class SchedulerCore:
         if worker is not None and self.state.copying:
             known = map(self.state.tasks.get, ids)
             how(worker, [task for task in known if task is not None])
+
+    def _see_off(self) -> None:
+        """Let workers leave; what that changes for others is seen to at once."""
+        count = -1
+        while count != len(self.state.retiring):
+            count = len(self.state.retiring)
+            self._retiring.maintain()
+            if self.state.to_replicate:
+                self._replicas.maintain()
+            if self.state.fresh:
+                assign_queued(self.state)
 
     def handle(self, stimulus: s.Stimulus, now: float) -> list[Instruction]:
         """Take a fact in; give back what is to be done about it, in order."""
@@ -140,10 +154,12 @@ class SchedulerCore:
         assign_queued(state)
         if state.unbalanced:
             balance(state)
-        if state.limited:
-            self._answers.watch_limits()
         if state.to_replicate:
             self._replicas.maintain()
+        if state.retiring or self._retiring.waiting:
+            self._see_off()
+        if state.limited:
+            self._answers.watch_limits()
         if state.lookups:
             self._futures.answer_lookups()
         out = state.outbox.take()

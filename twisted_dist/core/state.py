@@ -36,7 +36,7 @@ class SchedulerState:
         self.wide: dict[Demand, None] = {}
         #: {task in the state no-worker: since when}, the longest first
         self.unrunnable: dict[SchedulerTask, float] = {}
-        #: workers with a free thread; a subset of `roomy`
+        #: workers with a free thread that do not retire; a subset of `roomy`
         self.idle: dict[SchedulerWorker, None] = {}
         #: workers that should be given more (`feeding.has_room`)
         self.roomy: dict[SchedulerWorker, None] = {}
@@ -53,11 +53,15 @@ class SchedulerState:
         self.limited: list[SchedulerTask] = []
         #: attempts with a time limit, requests that wait so long, leases
         self.alarms = Alarms()
+        #: workers that are to leave: those with `SchedulerWorker.retiring`
+        self.retiring: dict[SchedulerWorker, None] = {}
         #: {task: copies that are kept up}, and those of which something has changed
         self.replicated: dict[SchedulerTask, int] = {}
         self.to_replicate: dict[SchedulerTask, None] = {}
         #: {task: workers that were told to fetch a copy}
         self.copying: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
+        #: {task: those that could not fetch one}, until somebody has, or they may try again
+        self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         self.submitted = 0
@@ -68,7 +72,7 @@ class SchedulerState:
 
     def note_room(self, worker: SchedulerWorker) -> None:
         """Keep `idle` and `roomy` true after a worker's load changed."""
-        if worker.busy < worker.nthreads:
+        if worker.busy < worker.nthreads and worker.retiring is None:
             self.roomy[worker] = self.idle[worker] = None
             return
         if worker in self.idle:

@@ -253,10 +253,19 @@ class DataPut:
     ids: Sequence[TaskId]
 
 
+@record
+class RetirementWanted:
+    """A worker wants to leave gracefully, within *timeout_s* seconds; below 0 for ever."""
+
+    worker: PeerId
+    timeout_s: float
+
+
 Stimulus = (
     DataPut
     | WorkerJoined
     | WorkerLost
+    | RetirementWanted
     | Heartbeat
     | ClientJoined
     | ClientLost

@@ -68,7 +68,7 @@ class Submissions:
         groups = self._groups(fact, demand)
         if groups is None:
             self._refuse(client, fact, [], DEPENDENCY_LOST, "its function was never sent")
-        elif demand is not None and not demand.able and not demand.waits and state.workers:
+        elif demand is not None and demand.is_hopeless and state.workers:
             names = groups[0].function
             text = f"{names.name if names else 'data'}: {demand.unmet(state.workers.values())}"
             self._refuse(client, fact, groups, UNMET, text)
@@ -226,7 +226,7 @@ class Submissions:
                 break
             demand = task.group.demand
             assert demand is not None
-            if demand.waits:
+            if demand.waits or demand.parting:  # who retires may come back, or another
                 del state.unrunnable[task]
                 state.unrunnable[task] = state.now  # looked at again later
             elif task in state.unrunnable:
@@ -247,9 +247,19 @@ class Submissions:
                 self._unclaimed.setdefault(task_id, {})[worker] = None
                 state.alarms.at(state.now + CLAIM_S, partial(self._forgo, worker, task_id))
             elif task.group.function is None and task.state is MEMORY:
-                add_holder(task, worker)
+                self._add_copy(task, worker)
             else:
                 state.outbox.release(worker, task)
+
+    def _add_copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
+        """There is one more copy of scattered data."""
+        add_holder(task, worker)
+        if worker.retiring is not None:
+            self._state.to_replicate[task] = None
+
+    def is_unclaimed_at(self, worker: SchedulerWorker) -> bool:
+        """Whether a worker has data that its client has not told of yet."""
+        return any(worker in holders for holders in self._unclaimed.values())
 
     def _forgo(self, worker: SchedulerWorker, task_id: TaskId) -> None:
         """What a worker has said that it holds is nobody's if it was not told of by now."""
@@ -293,8 +303,8 @@ class Submissions:
             for worker in [each for each in holders if state.workers.get(each.id) is each]:
                 if task.state is ERRED:  # its first holder left before this copy was told of
                     state.outbox.release(worker, task)
-                elif task.state is MEMORY:  # another copy
-                    add_holder(task, worker)
+                elif task.state is MEMORY:
+                    self._add_copy(task, worker)
                 else:
                     note_size(task, nbytes)
                     remember(state, task, worker, None)

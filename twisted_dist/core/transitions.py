@@ -159,7 +159,7 @@ def remember(
     """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
     task.state = MEMORY
     add_holder(task, worker)
-    if state.replicated and task in state.replicated:
+    if (state.replicated and task in state.replicated) or worker.retiring is not None:
         state.to_replicate[task] = None
     if task.wanted_by:
         for client in task.wanted_by:
@@ -337,7 +337,7 @@ def lose_result(state: SchedulerState, task: SchedulerTask, worker: SchedulerWor
     if holders is None or worker not in holders:
         return
     drop_holder(task, worker)
-    if task in state.replicated:
+    if task in state.replicated or state.retiring:  # those that are left may be leaving
         state.to_replicate[task] = None
     if task.who_has:
         return

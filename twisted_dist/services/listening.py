@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.access.roles import MAY_LOOK, MAY_TERMINATE
+from twisted_dist.address import parse_address
 from twisted_dist.version import VERSION
 from twisted_dist.wire import commands
 from twisted_dist.wire.control import ControlFactory, Door, Responder
@@ -53,6 +54,16 @@ def reachable_host(towards: tuple[str, int] | None = None) -> str:
             if each.family == socket.AF_INET and not each.address.startswith("127."):
                 return str(each.address)
     return "127.0.0.1"
+
+
+async def host_towards(reactor: Any, address: str) -> str:
+    """`reachable_host` towards a ``host:port``, whose name may not be known yet."""
+    host, port = parse_address(address)
+    try:
+        towards = await reactor.resolve(host), port
+    except Exception:  # whatever the resolver says; dialling will say it again
+        return reachable_host()
+    return reachable_host(towards)
 
 
 class ListeningService(Service):

@@ -340,6 +340,9 @@ class Scheduler(ListeningService):
         touched: dict[WorkerEnd | ClientEnd, None] = {}
         for each in instructions:
             end: Any
+            if isinstance(each, i.Log):
+                (self.log.warn if each.is_warning else self.log.info)("{text}", text=each.text)
+                continue
             if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply)):
                 end = self._clients.get(each.client)
             else:

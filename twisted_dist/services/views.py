@@ -34,6 +34,7 @@ def info(state: SchedulerState, _arguments: Any) -> dict[str, Any]:
         "workers": {
             w.address: {
                 "name": w.name,
+                "status": "running" if w.retiring is None else "retiring",
                 "nthreads": w.nthreads,
                 "processing": len(w.processing),
                 "queued": len(w.backlog),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any, Final
 
 import psutil
@@ -16,19 +17,20 @@ from twisted_dist.aliases import TaskId
 from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
-from twisted_dist.errors import AccessError, ConnectError, RefusedError
+from twisted_dist.errors import ConnectError
 from twisted_dist.segments.probe import tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
-from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
+from twisted_dist.services.lifetime import HANDOVER_S, Lifespan, Lifetime
+from twisted_dist.services.listening import ListeningService, host_towards, running_reactor
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
 from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
+from twisted_dist.services.registering import register
 from twisted_dist.services.store import Store
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
 from twisted_dist.wire.dial import DIAL_S, Dialled
-from twisted_dist.wire.entering import enter
 from twisted_dist.wire.joining import Joiner
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
@@ -37,9 +39,6 @@ from twisted_dist.wire.worker_end import FACTS, FROM_SCHEDULER, REPORTS
 
 #: seconds between heartbeats; a twelfth of the lease
 HEARTBEAT_S: Final = 5.0
-#: seconds until a scheduler that is not there is dialled again, at first and at most
-FIRST_RETRY_S: Final = 0.1
-MOST_RETRY_S: Final = 5.0
 
 
 class Worker(ListeningService):
@@ -58,6 +57,10 @@ class Worker(ListeningService):
         access: an `Access`, the path of an access file, or a join string; by default looked
             for in the environment and in the user's home.
         insecure: the scheduler is so too: no TLS, and everything is allowed to whoever comes.
+        lifetime: after which it leaves gracefully: seconds, ``"12h"``, …; 0 for never.
+        lifetime_stagger: by up to so much earlier or later, as *chance* draws.
+        lifetime_restart: it then begins anew.
+        chance: a `random.Random`.
 
     Use `Nanny` (`services.nanny`) where the code is not trusted to leave its process alone.
     """
@@ -77,6 +80,10 @@ class Worker(ListeningService):
         access: GivenAccess = None,
         insecure: bool = False,
         resources: Mapping[str, float] | None = None,
+        lifetime: float | str = 0,
+        lifetime_stagger: float | str = 0,
+        lifetime_restart: bool = False,
+        chance: Random | None = None,
     ) -> None:
         self._membership = Membership(access, insecure, (WORKER,))
         super().__init__(running_reactor(reactor, loop), host, self._membership)
@@ -86,6 +93,8 @@ class Worker(ListeningService):
         self.name = name
         self.resources = as_amounts(resources or {})
         self.port = port
+        span = Lifespan.of(lifetime, lifetime_stagger, lifetime_restart)
+        self._lifetime = Lifetime(self.reactor, span, self._end_by_command, self._restart, chance)
         self.core = WorkerCore()
         #: what the scheduler knows it by, since it registered last
         self._number = 0
@@ -133,22 +142,16 @@ class Worker(ListeningService):
     async def listen(self, port: int) -> str:
         """The first half of `start`: the address, before registration."""
         taken = await self.start_listening(port)
-        self.address = f"{self.host or reachable_host(await self._scheduler_ip())}:{taken}"
+        host = self.host or await host_towards(self.reactor, self.scheduler)
+        self.address = f"{host}:{taken}"
         return self.address
-
-    async def _scheduler_ip(self) -> tuple[str, int] | None:
-        """Where the scheduler is, as numbers; None while its name is not known."""
-        host, port = parse_address(self.scheduler)
-        try:
-            return await self.reactor.resolve(host), port
-        except Exception:  # whatever the resolver says; dialling will say it again
-            return None
 
     async def _start(self, port: int) -> str:
         if not self.address:
             await self.listen(port)
         await defer.maybeDeferred(self._executor.start)
         self._first = defer.Deferred()
+        self._lifetime.begin()
         self._dial()
         return await self._first
 
@@ -168,6 +171,7 @@ class Worker(ListeningService):
 
     async def stop_work(self) -> None:
         """Leave the scheduler, end the executor, close all data connections."""
+        self._lifetime.cancel()
         if self._beat.running:
             self._beat.stop()
         if self._dialling is not None:
@@ -186,8 +190,19 @@ class Worker(ListeningService):
     # -- registration
 
     def _dial(self) -> None:
-        self._dialling = defer.Deferred.fromCoroutine(self._register())
-        self._dialling.addErrback(self._dial_failed)
+        coming = register(
+            self.reactor,
+            self.scheduler,
+            self.kind,
+            self._membership,
+            self._switch,
+            lambda: self._first is not None,
+        )
+        self._dialling = defer.Deferred.fromCoroutine(coming)
+        self._dialling.addCallbacks(self._dialled, self._dial_failed)
+
+    def _dialled(self, _: None) -> None:
+        self._dialling = None
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialling = None
@@ -198,31 +213,6 @@ class Worker(ListeningService):
             first.errback(failure)
         else:
             self.log.failure("cannot register with {s}", failure=failure, s=self.scheduler)
-
-    async def _register(self) -> None:
-        delay = FIRST_RETRY_S
-        told = False
-        while True:
-            try:
-                proto = await enter(self.reactor, self.scheduler, self.kind, self._membership)
-                await self._switch(proto)
-            except ConnectError as problem:
-                if not told:
-                    told = True
-                    self.log.warn("waiting for {s}: {why}", s=self.scheduler, why=problem)
-            except (RefusedError, AccessError) as problem:
-                if self._first is not None:
-                    raise
-                # it was welcome once: whoever has its name now may go again, and a scheduler
-                # that was set up anew may leave its access where it was
-                self.log.error("cannot register: {why}", why=problem)
-                self._membership.forget()
-                delay = MOST_RETRY_S
-            else:
-                break
-            await task.deferLater(self.reactor, delay)
-            delay = min(delay * 2, MOST_RETRY_S)
-        self._dialling = None
 
     async def _switch(self, proto: Dialled) -> None:
         stream = StreamProtocol(FROM_SCHEDULER, self._received, self._scheduler_gone)
@@ -246,6 +236,7 @@ class Worker(ListeningService):
         if not self._beat.running:
             ended = self._beat.start(HEARTBEAT_S)
             ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
+        self._lifetime.stream = self._stream
         self._execute(self.core.report_held())
         self.registered(self)
         if self._first is not None:
@@ -253,17 +244,24 @@ class Worker(ListeningService):
             first.callback(self.address)
 
     def _scheduler_gone(self, reason: str) -> None:
-        self._stream = None
+        self._stream = self._lifetime.stream = None
         self._passes.lost(reason)
         if self._beat.running:
             self._beat.stop()
         if self._stopping is not None:
             return
-        self.log.warn("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
+        note = self.log.warn if self._restarting is None else self.log.info
+        note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
         self._uploads.forget()
         self._execute(self.core.reset())
-        if self._restarting is None:
+        if self._lifetime.is_over:
+            self._lifetime.may_end()  # and not come back
+        elif self._restarting is None:
             self._dial()
+
+    def retire(self, timeout_s: float = HANDOVER_S) -> None:
+        """Leave gracefully, within so many seconds, and end; `done` fires then."""
+        self._lifetime.leave(timeout_s)
 
     def _leave(self, why: str) -> None:
         """There is no hope of running tasks here: others shall have them."""
@@ -272,7 +270,9 @@ class Worker(ListeningService):
         self._end_by_command()
 
     def _restart(self) -> None:
-        """Start the executor anew, and register when it is ready: nothing of before is left."""
+        """Start the executor anew, and register when that is done: nothing of before is left."""
+        if self._restarting is not None:
+            return
         self._uploads.forget()
         self._restarting = defer.maybeDeferred(self._executor.restart)
         self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
@@ -282,7 +282,7 @@ class Worker(ListeningService):
 
     def _restarted(self) -> None:
         self._restarting = None
-        if self._stopping is None and self._stream is None:
+        if self._stopping is None and self._stream is None and self._dialling is None:
             self._dial()
 
     def _send_output(
@@ -344,10 +344,12 @@ class Worker(ListeningService):
             self._passes.answered(**fields)
         elif number == schema.RELAY.number:
             self._joiner.join(**fields)
-        elif number == schema.RESTART.number:
-            self._restart()
         elif number in FOR_RECEIVER:
             self._uploads.received(number, fields)
+        elif number == schema.LEAVE.number:
+            self._lifetime.may_end()
+        elif number == schema.RESTART.number:
+            (self._lifetime.may_end if self._lifetime.is_over else self._restart)()
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
         elif number == schema.KEYS.number:

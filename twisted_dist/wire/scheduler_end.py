@@ -24,6 +24,7 @@ _FROM_WORKER: Final = {
     schema.COPIES.number: s.ReplicasAdded,
     schema.PUT.number: s.DataPut,
     schema.SECEDED.number: s.TasksSeceded,
+    schema.RETIRE.number: s.RetirementWanted,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
 _FROM_CLIENT: Final = {
@@ -41,8 +42,8 @@ _TO_WORKER: Final = {
     i.ReleaseData: schema.FORGET,
     i.DropTasks: schema.DROP,
     i.StopTasks: schema.STOP,
-    i.CopyData: schema.COPY,
     i.RestartWorker: schema.RESTART,
+    i.LeaveNow: schema.LEAVE,
 }
 _TO_CLIENT: Final = {
     i.ReportFinished: schema.FINISHED,
@@ -50,14 +51,16 @@ _TO_CLIENT: Final = {
     i.ReportLocations: schema.LOCATED,
     i.Reply: schema.ANSWER,
 }
-#: what only an admin may ask for: it ends what others compute
-_FOR_ADMINS: Final = frozenset({"restart"})
+#: {what only an admin may ask for: why}
+_FOR_ADMINS: Final = {"restart": "it ends what others compute", "retire": "it ends workers"}
 #: bytes of an integer in msgpack, at most
 ID_BYTES: Final = 9
 
 Stimulate = Callable[[s.Stimulus], None]
 
 
+#: copies that a worker is told to fetch in one message, and so in one request
+AT_ONCE: Final = 10_000
 #: sources up to this many ids go along with every frame of a batch, unsorted
 FEW_SOURCES: Final = 1000
 
@@ -139,6 +142,10 @@ class WorkerEnd:
         """Put an instruction on the wire."""
         if isinstance(instruction, i.SendTasks):
             self._send_tasks(instruction)
+        elif isinstance(instruction, i.CopyData):
+            for address, ids in instruction.sources:
+                for start in range(0, len(ids), AT_ONCE):
+                    self.send(schema.COPY.pack([[address, ids[start : start + AT_ONCE]]]))
         elif isinstance(instruction, i.EndWorker):
             self.protocol.end(instruction.reason)
         else:
@@ -236,7 +243,7 @@ class ClientEnd:
             raise ProtocolError("submit: positions that are none")
 
     def _refuse(self, request: int, what: str) -> None:
-        told = f"{what} needs an admin's access: it ends what others compute"
+        told = f"{what} needs an admin's access: {_FOR_ADMINS[what]}"
         self.send(schema.ANSWER.pack(request, told, None))
 
     def _answer(self, request: int, what: str, arguments: Any) -> None:

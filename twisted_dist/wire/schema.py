@@ -216,6 +216,7 @@ FORGET = _message(32, "forget", "ids:ints attempts:ints", "ids attempts")
 DROP = _message(33, "drop", "ids:ints")
 STOP = _message(37, "stop", "ids:ints attempts:ints", "ids attempts")
 RESTART = _message(34, "restart", "")
+LEAVE = _message(28, "leave", "")
 PASS = _message(36, "pass", "request:int ticket:bytes error:str")
 COPY = _message(35, "copy", "sources:sources")
 UPLOADS = _message(
@@ -246,6 +247,7 @@ OUTPUT = _message(
 )
 UPLOAD_WANTED = _message(52, "upload-wanted", "number:int offset:int")
 UPLOADED = _message(53, "uploaded", "number:int error:str")
+RETIRE = _message(54, "retire", "timeout_s:number")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from twisted_dist.core.worker_side import messages as m
@@ -19,11 +18,20 @@ FROM_SCHEDULER: Final = (
     schema.STOP.number,
     schema.COPY.number,
     schema.RESTART.number,
+    schema.LEAVE.number,
     schema.PASS.number,
     schema.UPLOADS.number,
     schema.UPLOAD_PIECE.number,
     schema.RELAY.number,
 )
+#: what the worker's machine is told by messages that are for it alone
+FACTS: Final[dict[int, type]] = {
+    schema.TASKS.number: m.TasksGiven,
+    schema.FORGET.number: m.DataForgotten,
+    schema.DROP.number: m.DropRequested,
+    schema.STOP.number: m.StopRequested,
+    schema.COPY.number: m.CopiesAsked,
+}
 #: what each report of the worker's machine is on the wire
 REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportDone: schema.DONE,
@@ -35,12 +43,4 @@ REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportSeceded: schema.SECEDED,
     m.ReportCopies: schema.COPIES,
     m.ReportPut: schema.PUT,
-}
-#: messages that are facts for the worker's machine
-FACTS: Final[dict[int, Callable[..., object]]] = {
-    schema.TASKS.number: m.TasksGiven,
-    schema.FORGET.number: m.DataForgotten,
-    schema.DROP.number: m.DropRequested,
-    schema.STOP.number: m.StopRequested,
-    schema.COPY.number: m.CopiesAsked,
 }

@@ -37,6 +37,8 @@ def expected_s(function: SchedulerFunction | None) -> float:
 
 def has_room(worker: SchedulerWorker) -> bool:
     """Whether *worker* should be given more."""
+    if worker.retiring is not None:
+        return False
     nthreads = worker.nthreads
     busy = worker.busy
     return busy < nthreads or (worker.occupancy < AHEAD_S * nthreads and busy < MOST_AHEAD)

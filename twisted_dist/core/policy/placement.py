@@ -2,7 +2,7 @@
 
 A task goes, in this order of preference,
 
-1. among the workers that it may run on (`core.demand`);
+1. among the workers that it may run on (`core.demand`), and that do not retire;
 2. to the holder of most of its data, while that has room, or while waiting there is
    expected to be shorter than moving the data elsewhere;
 3. to whoever has room first: through the common queue, or its demand's.
@@ -63,12 +63,14 @@ def _holder_of_most(
     first = task.deps[0].who_has
     if first and len(first) == 1 and all(dep.who_has is first for dep in task.deps):
         (holder,) = first  # the common case: all is in one place, and no table is needed
-        return holder if able is None or holder in able else None
+        may = holder.retiring is None and (able is None or holder in able)
+        return holder if may else None
     held: dict[SchedulerWorker, int] = {}
     for dep in task.deps:
         size = dep.nbytes + LEAST_BYTES
         for worker in dep.who_has or ():
-            held[worker] = held.get(worker, 0) + size
+            if worker.retiring is None:
+                held[worker] = held.get(worker, 0) + size
     if able is not None:
         held = {worker: size for worker, size in held.items() if worker in able}
     best, most = None, -1

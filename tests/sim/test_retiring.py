@@ -1,0 +1,125 @@
+"""Workers that leave, on one simulated clock: the real services, wire and clients."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from tests.support import simtasks as t
+from tests.support.simcluster import SimCluster
+from twisted_dist.services.lifetime import Lifespan, Lifetime
+
+
+@pytest.fixture
+def cluster():
+    """One scheduler, and nobody else yet."""
+    cluster = SimCluster(7, checked=True)
+    cluster.world.pace = 0.3
+    return cluster
+
+
+def close(cluster, client, *futures):
+    """Nothing may be left."""
+    for each in futures:
+        each.release()
+    cluster.wait(client.close())
+    cluster.net.run(lambda: not cluster.scheduler.core.state.tasks, 60)
+    cluster.stop()
+
+
+def with_lifetimes(cluster, span, workers=6):
+    """Workers that live so long, each with chances of its own; their addresses."""
+    started = [cluster.add_worker(2) for _ in range(workers)]
+    addresses = [cluster.wait(each) for each in started]
+    for number, worker in enumerate(cluster.workers.values()):
+        worker._lifetime = Lifetime(
+            worker.reactor, span, worker._end_by_command, worker._restart, Random(number)
+        )
+        worker._lifetime.stream = worker._stream
+        worker._lifetime.begin()
+    return addresses
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_lifetimes_cost_nothing(cluster, restarts):
+    """Workers leave one after the other, or begin anew: each task runs once, nothing is lost."""
+    addresses = with_lifetimes(cluster, Lifespan(2.0, 1.0, restarts))
+    cluster.wait(cluster.add_worker(2))
+    client = cluster.client()
+    xs = client.map(t.double, range(150))
+    ys = client.map(t.add, xs, [*xs[1:], xs[0]])
+    got = cluster.wait(client.gather(ys))
+    assert got == [2 * x + 2 * ((x + 1) % 150) for x in range(150)]
+    assert max(cluster.world.begun.values()) == 1
+    watch = cluster.watch
+    assert (watch.losses, watch.attempts_lost, watch.lost_results) == (0, 0, 0)
+    gone = [what for _, what, *_ in cluster.net.log if what == "worker has left"]
+    joined = [what for what in cluster.net.log if "WorkerJoined" in str(what)]
+    if restarts:
+        assert not gone
+        assert len(joined) >= 7 + len(addresses)
+    else:
+        assert len(gone) == len(addresses)
+        assert len(joined) == 7
+    close(cluster, client, *xs, *ys)
+
+
+def test_all_but_one(cluster):
+    """`retire_workers` of all but one moves all results there, and they are there."""
+    for _ in range(4):
+        cluster.wait(cluster.add_worker(1))
+    client = cluster.client()
+    futures = client.map(t.big, range(60))
+    cluster.net.run(lambda: all(each.status == "finished" for each in futures), 600)
+    left = cluster.wait(client.retire_workers(n=3))
+    assert len(left) == 3
+    (holds,) = cluster.wait(client.has_what()).values()
+    assert len(holds) == 60
+    assert cluster.wait(client.gather(futures)) == [t.big(n) for n in range(60)]
+    assert set(cluster.world.begun.values()) == {1}
+    cluster.net.run(lambda: len(cluster.workers) == 1, 60)
+    close(cluster, client, *futures)
+
+
+def test_scheduler_is_not_there(cluster):
+    """A worker whose lifetime is over while it has no scheduler leaves all the same."""
+    cluster.wait(cluster.add_worker(1))
+    cluster.wait(cluster.scheduler.stop())
+    (worker,) = cluster.workers.values()
+    cluster.net.run(lambda: worker._stream is None, 60)
+    worker.retire()
+    cluster.net.run(lambda: not cluster.workers, 60)
+    cluster.net.run_for(1.0)
+    assert not worker.reactor.getDelayedCalls()
+
+
+def test_scheduler_goes_meanwhile(cluster):
+    """A worker that waits for leave to go does not wait for a scheduler that is gone."""
+    cluster.wait(cluster.add_worker(1))
+    client = cluster.client()
+    future = client.submit(t.lasts, 50.0, 1)
+    (worker,) = cluster.workers.values()
+    cluster.net.run(lambda: worker.core.tasks, 60)
+    worker.retire()
+    cluster.net.run_for(5.0)
+    assert cluster.scheduler.core.state.retiring
+    assert future.status == "pending"
+    cluster.wait(cluster.scheduler.stop())
+    cluster.net.run(lambda: not cluster.workers, 60)
+    cluster.net.run_for(1.0)
+    assert not worker.reactor.getDelayedCalls()
+
+
+def test_scheduler_never_answers(cluster):
+    """A worker that its scheduler never lets go leaves after its deadline and a little more."""
+    cluster.wait(cluster.add_worker(1))
+    ((ip, worker),) = cluster.workers.items()
+    cluster.net.partition("10.0.0.1", ip)
+    worker.retire(5.0)
+    cluster.net.run_for(14.0)
+    assert cluster.workers
+    cluster.net.run(lambda: not cluster.workers, 4.0)
+    cluster.net.heal("10.0.0.1", ip)
+    cluster.net.run(lambda: not cluster.scheduler.core.state.workers, 60)
+    cluster.stop()
