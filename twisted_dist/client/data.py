@@ -24,7 +24,10 @@ COPY_S = 300.0
 async def scatter(
     session: Session, values: list[Value], names: list[str], broadcast: bool
 ) -> list[Record]:
-    """Put serialised values on workers, round robin over those that *names* permits, or on all."""
+    """Put serialised values on workers, round robin over those that *names* permits, or on all.
+
+    To have one on all, it is put on one, which gives it on to two, and so on.
+    """
     workers = (await session.query("info"))["workers"]
     chosen = [
         address
@@ -34,7 +37,16 @@ async def scatter(
     ]
     if not chosen:
         raise UsageProblem(f"no worker to hold the data{f' among {names}' if names else ''}")
-    return await session.scatter(values, chosen, broadcast)
+    records = await session.scatter(values, chosen)
+    if broadcast and len(chosen) > 1:
+        parcel = Calls([b""], [[each.id for each in records]], bool(records), list(records))
+        try:
+            await session.ask("broadcast", "\n".join(chosen), parcel, timeout=COPY_S)
+        except BaseException:
+            for each in records:
+                session.drop(each.id)
+            raise
+    return records
 
 
 async def put_large(session: Session, make: MakeFuture, values: list[Value]) -> list[Any]:

@@ -188,10 +188,8 @@ class Session:
 
     # -- data
 
-    async def scatter(
-        self, values: Sequence[Value], addresses: Sequence[str], broadcast: bool
-    ) -> list[Record]:
-        """Put serialised values on workers, in turn or each on all; in the reactor's thread."""
+    async def scatter(self, values: Sequence[Value], addresses: Sequence[str]) -> list[Record]:
+        """Put serialised values on workers, in turn; in the reactor's thread."""
         self._tidier.begin()
         first = self.submitter.take_ids(len(values))
         records = []
@@ -201,11 +199,9 @@ class Session:
             record.nbytes = value_nbytes(value)
             self.records.add(record)
             records.append(record)
-            turn = addresses if broadcast else [addresses[offset % len(addresses)]]
-            for address in turn:
-                ids, blobs = places.setdefault(address, ([], []))
-                ids.append(record.id)
-                blobs.append(value)
+            ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
+            ids.append(record.id)
+            blobs.append(value)
         putting = [
             defer.Deferred.fromCoroutine(self._put(address, ids, blobs))
             for address, (ids, blobs) in places.items()

@@ -18,6 +18,8 @@ from twisted_dist.core.task import MEMORY, SchedulerTask
 
 #: a worker that holds so much more than the mean, or less, is left as it is by `rebalance`
 NEARLY: Final = 0.05
+#: copies that are made at a time from each one that is there: so they are made in a tree
+FAN: Final = 2
 #: seconds until those that could not fetch a copy are told to once more
 RETRY_S: Final = 1.0
 
@@ -93,6 +95,9 @@ class Replicas:
             if not coming:
                 self._state.failed_copies.pop(task, None)
             return
+        missing = min(missing, FAN * len(holders) - len(coming))
+        if missing <= 0:
+            return  # for now: each that comes brings this up again
         failed = self._state.failed_copies.get(task, {})
         others = (
             each
@@ -105,7 +110,7 @@ class Replicas:
         found = nsmallest(missing, others, lambda w: (w.nbytes + loads.get(w, 0), w.id))
         for worker in found:
             loads[worker] = loads.get(worker, 0) + task.nbytes + LEAST_BYTES
-            self._copy(task, worker)
+            self.copy(task, worker)
         if failed and len(found) < missing and task not in self._pausing:
             self._pausing[task] = None
             self._state.alarms.at(self._state.now + RETRY_S, partial(self._resume, task))
@@ -116,10 +121,13 @@ class Replicas:
         self._state.failed_copies.pop(task, None)
         self._state.to_replicate[task] = None
 
-    def _copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
+    def copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
+        """Tell a worker to fetch a result from one that holds it: from each in turn."""
         holders = stayers(task.who_has or {})
-        self._state.copying.setdefault(task, {})[worker] = None
-        self._state.outbox.copy(worker, task, holders[worker.id % len(holders)])
+        coming = self._state.copying.setdefault(task, {})
+        source = holders[(task.id + len(coming)) % len(holders)]
+        coming[worker] = None
+        self._state.outbox.copy(worker, task, source)
 
     def arrived(self, worker: SchedulerWorker, tasks: Iterable[SchedulerTask]) -> None:
         """A worker has copies now; those that were moved there go where they were."""
@@ -222,7 +230,7 @@ class Replicas:
                     held[source] -= task.nbytes
                     held[target] += task.nbytes
                     self._moving[task, target] = source
-                    self._copy(task, target)
+                    self.copy(task, target)
         self._movers.append((client, fact.request))
         self._answer()
 

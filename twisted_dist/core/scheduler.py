@@ -10,6 +10,7 @@ from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.assignment import assign_queued
 from twisted_dist.core.balance import balance
+from twisted_dist.core.broadcast import Broadcast
 from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.datasets import Datasets
 from twisted_dist.core.futures import Futures
@@ -53,11 +54,12 @@ class SchedulerCore:
         parcels = Parcels(state, futures, submissions)
         datasets = Datasets(state, parcels)
         self.coordination = coordination = Coordination(state, parcels, first_token)
-        members = Membership(state, answers, replicas, coordination, lease_s)
+        self._members = members = Membership(state, answers, replicas, coordination, lease_s)
         restarts = Restarts(state, members, datasets, coordination)
         self._retiring = retiring = Retiring(state, members, replicas, submissions)
         requests = Requests(state)
-        for part in (replicas, datasets, coordination, restarts, retiring):
+        self._broadcast = broadcast = Broadcast(state, futures, replicas)
+        for part in (replicas, broadcast, datasets, coordination, restarts, retiring):
             requests.add(part.operations())
         self._handlers: dict[type, Callable[[Any], None]] = {
             s.TasksFinished: answers.tasks_finished,
@@ -82,7 +84,7 @@ class SchedulerCore:
             s.WorkerLost: members.worker_lost,
             s.RetirementWanted: retiring.wanted,
             s.ClientJoined: members.client_joined,
-            s.ClientLost: members.client_lost,
+            s.ClientLost: self._client_lost,
         }
 
     def _inputs_missing(self, fact: s.InputsMissing) -> None:
@@ -99,6 +101,12 @@ class SchedulerCore:
         if worker is not None and self.state.copying:
             known = map(self.state.tasks.get, ids)
             how(worker, [task for task in known if task is not None])
+
+    def _client_lost(self, fact: s.ClientLost) -> None:
+        client = self.state.clients.get(fact.client)
+        if client is not None:
+            self._broadcast.client_lost(client)
+        self._members.client_lost(fact)
 
     def _see_off(self) -> None:
         """Let workers leave; what that changes for others is seen to at once."""
@@ -156,6 +164,7 @@ class SchedulerCore:
             balance(state)
         if state.to_replicate:
             self._replicas.maintain()
+        self._broadcast.maintain()
         if state.retiring or self._retiring.waiting:
             self._see_off()
         if state.limited:
