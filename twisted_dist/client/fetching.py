@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from twisted_dist.aliases import TaskId
+from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.future import Record
 from twisted_dist.errors import ConnectError, ConnectionClosedError
 from twisted_dist.execution.current import while_waiting
@@ -22,6 +22,8 @@ FIRST_PAUSE_S: Final = 0.1
 
 #: results asked for in one message
 AT_ONCE: Final = 50_000
+#: workers that are asked at a time
+WORKERS_AT_ONCE: Final = 64
 
 #: ``[(worker's address, ids of what it holds), …]``, and ``[own id, id there]`` where they differ
 Located: TypeAlias = tuple[Sequence[tuple[str, list[TaskId]]], Sequence[Sequence[TaskId]]]
@@ -54,14 +56,8 @@ class Fetcher:
             names: dict[TaskId, list[TaskId]] = {}
             for own, there in aliases:
                 names.setdefault(there, []).append(own)
-            for address, ids in sources:
-                try:
-                    connection = await self._data.connection(address)
-                    values = await connection.get(ids)
-                except (ConnectError, ConnectionClosedError) as problem:
-                    self.log.info("no data from {a}: {p}", a=address, p=problem)
-                    why = str(problem)
-                    continue
+            for values, problem in await self._ask_all(sources):
+                why = problem or why
                 for there, value in values.items():
                     for own in (there, *names.get(there, ())):
                         if own in wanted:
@@ -71,6 +67,31 @@ class Fetcher:
                 return
             await self._pause(FIRST_PAUSE_S * 2**attempt)
         raise ConnectError(f"{len(wanted)} results could not be fetched from their workers: {why}")
+
+    async def _ask_all(
+        self, sources: Sequence[tuple[str, list[TaskId]]]
+    ) -> list[tuple[dict[TaskId, Value], str]]:
+        """Ask workers, several at a time: what each has, and what was wrong, if anything."""
+        answers = []
+        for start in range(0, len(sources), WORKERS_AT_ONCE):
+            asking = [
+                defer.Deferred.fromCoroutine(self._ask(address, ids))
+                for address, ids in sources[start : start + WORKERS_AT_ONCE]
+            ]
+            results: Any = await defer.DeferredList(asking, consumeErrors=True)
+            for succeeded, result in results:
+                if not succeeded:
+                    result.raiseException()
+                answers.append(result)
+        return answers
+
+    async def _ask(self, address: str, ids: list[TaskId]) -> tuple[dict[TaskId, Value], str]:
+        try:
+            connection = await self._data.connection(address)
+            return await connection.get(ids), ""
+        except (ConnectError, ConnectionClosedError) as problem:
+            self.log.info("no data from {a}: {p}", a=address, p=problem)
+            return {}, str(problem)
 
     async def _pause(self, seconds: float) -> None:
         if self._closed:
