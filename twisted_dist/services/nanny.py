@@ -21,6 +21,8 @@ from twisted_dist.services.worker import Worker
 
 #: seconds between two words about the same
 WORD_S: Final = 60.0
+#: by which the largest result is thought to be less with each that is smaller
+FADING: Final = 0.9
 _MIB: Final = 2**20
 
 
@@ -65,6 +67,9 @@ class Nanny(Worker):
         self._local_directory = local_directory
         self._limit = self._own = 0
         self._is_paused = False
+        self._is_capped = False
+        #: bytes of the largest of the last few results
+        self._usual = 0.0
         self._next_word = 0.0
         super().__init__(scheduler, *args, **kwargs)
 
@@ -95,10 +100,15 @@ class Nanny(Worker):
         if not self._limit:
             return
         pressure = self._pressure()
+        if pressure.is_tight:  # what is known of the child may be of a while ago
+            self._children.look()
+            pressure = self._pressure()
         self._store.keep_below(pressure.room_for_values)
         paused = pressure.is_paused(self._is_paused)
-        if not paused and not self._is_paused:
+        room = pressure.room_for_tasks(self._usual)
+        if not paused and not self._is_paused and room is None and not self._is_capped:
             return
+        self._is_capped = paused or room is not None
         if paused is not self._is_paused:
             self._is_paused = paused
             if paused and self.reactor.seconds() >= self._next_word:
@@ -106,11 +116,15 @@ class Nanny(Worker):
                 self.log.warn("{n} has little memory left: tasks wait", n=self.name or self.address)
         if paused and pressure.is_bloated:
             self._children.renew_idle()
-        # where nothing can be moved to disk, one at a time is better than none for ever
-        cap = 0 if self._store.is_moving else 1
-        self._children.allow(cap if paused else None)
+        # where nothing can be moved to disk, one at a time is better than none for ever; but
+        # into a process that has leaked nothing more goes, and so it comes to an end
+        cap = 0 if self._store.is_moving or pressure.is_bloated else 1
+        self._children.allow(cap if paused else room)
 
     def _told(self, fact: object) -> None:
+        if isinstance(fact, m.ExecutionFinished):
+            for nbytes in fact.nbytes:
+                self._usual = max(nbytes, FADING * self._usual)
         if isinstance(fact, m.ExecutionFinished) and self._store.is_stuck:
             fact = self._refuse(fact)
         super()._told(fact)

@@ -15,6 +15,10 @@ TARGET: Final = 0.6
 #: above the first, no further tasks begin, until it is below the second
 PAUSE: Final = 0.8
 RESUME: Final = 0.7
+#: above it, the child is looked at whenever values come
+TIGHT: Final = 0.4
+#: results of less than this need not be counted beforehand: many of them do no harm
+SMALL: Final = 1 / 256
 #: a result is refused where it would not fit into memory and the disk takes nothing more
 REFUSE: Final = 0.95
 
@@ -43,6 +47,17 @@ class Pressure:
     def is_paused(self, before: bool) -> bool:
         """Whether no tasks may begin, if *before* says whether that is so already."""
         return self.limit > 0 and self.used > (RESUME if before else PAUSE) * self.limit
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it matters what exactly is used."""
+        return self.limit > 0 and self.used > TIGHT * self.limit
+
+    def room_for_tasks(self, nbytes: float) -> int | None:
+        """How many tasks may be under way if each may give *nbytes*; None for any number."""
+        if self.limit == 0 or nbytes < SMALL * self.limit:
+            return None
+        return max(1, int((PAUSE * self.limit - self.used) / nbytes))
 
     @property
     def used(self) -> int:
