@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -134,18 +133,6 @@ def text(seed, nbytes):
     return b"%012d" % seed + bytes(nbytes - 12)
 
 
-def sleeps_with(_array, place):
-    """Say that this has begun, and wait for whoever ends the process."""
-    begin(place / "sleeps")
-    signal.pause()
-
-
-def slow_numbers(seed, nbytes, seconds=0.05):
-    """`numbers`, after a while."""
-    time.sleep(seconds)
-    return numbers(seed, nbytes)
-
-
 def small(number):
     """No memory at all."""
     return number
@@ -168,3 +155,47 @@ def leaks(nbytes, seconds):
     time.sleep(seconds)
     _leaked.append(b"x" * nbytes)
     return os.getpid()
+
+
+def closes_from_5():
+    """Close what has been opened since the process began, and give something large."""
+    os.closerange(5, 300)
+    return numbers(1, MIB)
+
+
+def spoils():
+    """Write over all shared memory that this process has open, and cut it short."""
+    spoilt = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.readlink(each).startswith("/memfd:twisted_dist"):
+                fd = os.open(each, os.O_RDWR)
+                try:
+                    os.pwrite(fd, b"spoilt" * 1000, 0)
+                    os.ftruncate(fd, 0)
+                    spoilt.append("cut short")
+                except PermissionError:
+                    spoilt.append("kept its size")
+                finally:
+                    os.close(fd)
+    return spoilt
+
+
+def reads_in_copy(array, seed, place):
+    """Have a copy of the process read an input when ``go`` is there, long after this returns."""
+    if os.fork() == 0:
+        try:
+            until((place / "go").exists)
+            right = is_right(array, seed, array.nbytes)
+            (place / ("right" if right else "wrong")).touch()
+        finally:
+            os._exit(0)
+    return os.getpid()
+
+
+def gives_twice(seed, nbytes):
+    """Fork; both processes make something large of their own, and return it."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return numbers(seed if pid else -seed, nbytes)

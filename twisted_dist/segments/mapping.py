@@ -17,7 +17,7 @@ from functools import partial
 from threading import RLock
 from typing import Any, Final
 
-from twisted_dist.segments.files import lock_to_read, unlock
+from twisted_dist.segments.files import has_room, lock_to_read, unlock
 from twisted_dist.segments.segment import Segment, offsets, open_place, span
 
 #: values up to this size are copied: that is quicker than mapping them
@@ -84,7 +84,7 @@ class Mappings:
             OSError: as of `open_place`, or there is no memory to map into.
         """
         segment = open_place(pid, place)
-        if segment.span <= COPIED_BYTES or len(self._all) >= MOST_MAPPINGS:
+        if segment.span <= COPIED_BYTES or len(self._all) >= MOST_MAPPINGS or not has_room():
             return list(segment.buffers())
         with self._lock:
             mapping = self._mapping(segment)
