@@ -44,7 +44,7 @@ class _Pooled(File):
             return
         # called wherever the last reference goes, in any thread: so no lock is taken here
         self.pool.returned.append((self.fd, self.size, self.identity))
-        if len(self.pool.returned) > KEPT_FILES:
+        if len(self.pool.returned) > KEPT_FILES or not self.pool.kept_bytes:
             self.pool.tidy_if_free()
 
 

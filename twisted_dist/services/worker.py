@@ -17,7 +17,7 @@ from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
-from twisted_dist.segments.probe import tidy
+from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
@@ -237,8 +237,10 @@ class Worker(ListeningService):
 
     def _welcomed(self) -> None:
         if not self._beat.running:
+            KEEPING.begin()
             ended = self._beat.start(HEARTBEAT_S)
             ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
+            ended.addCallback(lambda _: KEEPING.end())
         self._execute(self.core.report_held())
         self.registered(self)
         if self._first is not None:
