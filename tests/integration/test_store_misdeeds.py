@@ -165,6 +165,6 @@ def test_few_descriptors(site):
     for seed, each in enumerate(client.gather(futures)):
         assert is_right(each, seed, size)
     assert client.submit(part, futures).result(PATIENCE_S) == [*range(count)]
-    large = client.map(numbers, range(300), [1_100_000] * 300)
-    assert client.submit(part, large).result(PATIENCE_S) == [*range(300)]
-    assert is_right(large[299].result(PATIENCE_S), 299, 1_100_000)
+    large = client.map(numbers, range(150), [1_100_000] * 150)
+    assert client.submit(part, large).result(PATIENCE_S) == [*range(150)]
+    assert is_right(large[149].result(PATIENCE_S), 149, 1_100_000)
