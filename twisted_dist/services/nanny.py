@@ -105,7 +105,7 @@ class Nanny(Worker):
             pressure = self._pressure()
         self._store.keep_below(pressure.room_for_values)
         paused = pressure.is_paused(self._is_paused)
-        room = pressure.room_for_tasks(self._usual)
+        room = pressure.room_for_tasks(self._usual, self.nthreads)
         if not paused and not self._is_paused and room is None and not self._is_capped:
             return
         self._is_capped = paused or room is not None

@@ -53,11 +53,14 @@ class Pressure:
         """Whether it matters what exactly is used."""
         return self.limit > 0 and self.used > TIGHT * self.limit
 
-    def room_for_tasks(self, nbytes: float) -> int | None:
-        """How many tasks may be under way if each may give *nbytes*; None for any number."""
+    def room_for_tasks(self, nbytes: float, least: int) -> int | None:
+        """How many tasks may be under way if each may give *nbytes*; None for any number.
+
+        Never less than *least*: the next may give less, and threads must not be without work.
+        """
         if self.limit == 0 or nbytes < SMALL * self.limit:
             return None
-        return max(1, int((PAUSE * self.limit - self.used) / nbytes))
+        return max(least, int((PAUSE * self.limit - self.used) / nbytes))
 
     @property
     def used(self) -> int:
