@@ -30,6 +30,7 @@ class Hosts:
 
     Attributes:
         wrap: for each host's number, the words that run a command on it.
+        apart: likewise; what runs there does not see the processes of other hosts, either.
     """
 
     def __init__(self, count: int) -> None:
@@ -37,6 +38,8 @@ class Hosts:
         self._switch = f"{prefix}-switch"
         self._names = {number: f"{prefix}-{number}" for number in range(1, count + 1)}
         self.wrap = {number: ("ip", "netns", "exec", name) for number, name in self._names.items()}
+        alone = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+        self.apart = {number: (*words, *alone) for number, words in self.wrap.items()}
 
     def up(self) -> None:
         """Build them."""

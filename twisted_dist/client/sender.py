@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted_dist.aliases import TaskId
@@ -59,9 +60,12 @@ class Sender:
         self._dropped: deque[TaskId] = deque()
         self._releasing: Any = None
         self._closed = False
+        #: there is no scheduler to tell of releases any more
+        self._is_lost = False
 
     def begin(self, stream: StreamProtocol) -> None:
         """Send to the scheduler at the other end of *stream*; in the reactor's thread."""
+        self._is_lost = False
         self._stream = stream
         self._line = DirectLine(self._reactor, stream.transport)
         self._release_tick()
@@ -69,6 +73,8 @@ class Sender:
     def lose(self) -> None:
         """The connection is gone; in the reactor's thread."""
         self._stream = self._line = None
+        self._is_lost = True
+        self._forget_dropped()
 
     def close(self) -> None:
         """Send what is there, and take no more; in the reactor's thread."""
@@ -150,6 +156,14 @@ class Sender:
     def drop(self, task_id: TaskId) -> None:
         """A future was garbage collected; told to the scheduler a little later."""
         self._dropped.append(task_id)
+        if self._is_lost:
+            self._forget_dropped()
+
+    def _forget_dropped(self) -> None:
+        """Let go of what was released, large results among it, though nobody can be told."""
+        with suppress(IndexError):
+            while True:
+                self._forget(self._dropped.popleft())
 
     def _send_dropped(self, stream: StreamProtocol, count: int) -> None:
         ids = []

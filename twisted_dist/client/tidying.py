@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
-from twisted_dist.segments.probe import tidy
+from twisted_dist.segments.probe import KEEPING, tidy
 
 #: seconds for which memory is kept for later values, which are quicker in it
 KEPT_S: Final = 5.0
@@ -14,6 +15,8 @@ KEPT_S: Final = 5.0
 
 class Tidier:
     """Looks every `KEPT_S` seconds, once anything large was moved."""
+
+    log = Logger()
 
     def __init__(self, reactor: Any) -> None:
         self._looking = LoopingCall(tidy)
@@ -23,7 +26,10 @@ class Tidier:
     def begin(self) -> None:
         """Something is moved; in the reactor's thread."""
         if not self._looking.running and not self._is_closed:
-            self._looking.start(KEPT_S, now=False)
+            KEEPING.begin()
+            ended = self._looking.start(KEPT_S, now=False)
+            ended.addErrback(lambda f: self.log.failure("tidying failed", failure=f))
+            ended.addCallback(lambda _: KEEPING.end())
 
     def close(self) -> None:
         """Let go of everything, and look no more."""

@@ -35,7 +35,7 @@ from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
 from twisted_dist.execution.uploads import Uploads
-from twisted_dist.segments.probe import can_read, keep_at_most, lend_probe, tidy
+from twisted_dist.segments.probe import KEEPING, can_read, lend_probe, tidy
 from twisted_dist.segments.segment import Segment, is_place
 
 # nanny → child
@@ -191,7 +191,8 @@ class Child:
 
     def _share(self, place: list[Any], kept_bytes: int) -> None:
         """The nanny can read what this process shares; if that is so the other way, do share."""
-        keep_at_most(kept_bytes)
+        KEEPING.limit(kept_bytes)
+        KEEPING.begin()  # the nanny says when to
         if can_read(self._nanny, place):
             self._runner.share = True
             self._send([SHARES])

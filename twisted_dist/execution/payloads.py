@@ -19,7 +19,7 @@ from twisted_dist.aliases import Value
 from twisted_dist.core.worker_side.machine import INLINE_BYTES
 from twisted_dist.errors import RemoteError
 from twisted_dist.segments.files import has_room
-from twisted_dist.segments.mapping import MAPPINGS
+from twisted_dist.segments.mapping import COPIED_BYTES, MAPPINGS
 from twisted_dist.segments.pool import POOL
 from twisted_dist.segments.segment import Segment, open_place
 
@@ -75,12 +75,14 @@ def dump_value(obj: Any, share: bool = False) -> Value:
 
     Args:
         obj: any.
-        share: whether a large one is to become a `Segment`.
+        share: whether a large one is to become a `Segment`; where descriptors are few, the less
+            large are not.
     """
     buffers: list[pickle.PickleBuffer] = []
     blob = dumps(obj, buffers)
     raw = [each.raw() for each in buffers]
-    if share and len(blob) + sum(each.nbytes for each in raw) > INLINE_BYTES:
+    nbytes = len(blob) + sum(each.nbytes for each in raw)
+    if share and nbytes > INLINE_BYTES and (nbytes > COPIED_BYTES or has_room()):
         return POOL.write([blob, *raw])
     return [blob, *map(bytes, raw)] if raw else blob
 

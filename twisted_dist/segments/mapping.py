@@ -17,7 +17,7 @@ from functools import partial
 from threading import RLock
 from typing import Any, Final
 
-from twisted_dist.segments.files import lock_to_read, unlock
+from twisted_dist.segments.files import has_room, lock_to_read, unlock
 from twisted_dist.segments.segment import Segment, offsets, open_place, span
 
 #: values up to this size are copied: that is quicker than mapping them
@@ -41,6 +41,9 @@ _libc.mmap.argtypes = [
     ctypes.c_long,
 ]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+#: of all mappings, held while a copy of this process is made: it may never be free in that, else.
+#: A value's end may come, by the garbage collector, in a thread that has it
+_LOCK: Final = RLock()
 
 
 class _Mapping:
@@ -61,6 +64,16 @@ class _Mapping:
         #: a copy of this process has it too, so that its lock must not be ended here
         self.is_shared = False
 
+    def serves(self, key: tuple[int, int], size: int) -> bool:
+        """Whether a value in a file of *size* may be read here, and locked by this descriptor."""
+        if self.is_shared or self.size < size:
+            return False
+        try:  # user code may have closed it, and the number be another's by now
+            about = os.fstat(self.segment.file.fd)
+        except OSError:
+            return False
+        return (about.st_dev, about.st_ino) == key
+
     def unmap(self) -> None:
         """Nothing may refer to it."""
         _libc.munmap(self.address, self.size)
@@ -70,8 +83,6 @@ class Mappings:
     """Gives values' buffers, from any thread."""
 
     def __init__(self) -> None:
-        # a value's end may come, by the garbage collector, in a thread that is in here
-        self._lock = RLock()
         self._all: OrderedDict[tuple[int, int], _Mapping] = OrderedDict()
         #: how much is kept without a value
         self.kept_bytes = KEPT_BYTES
@@ -84,9 +95,9 @@ class Mappings:
             OSError: as of `open_place`, or there is no memory to map into.
         """
         segment = open_place(pid, place)
-        if segment.span <= COPIED_BYTES or len(self._all) >= MOST_MAPPINGS:
+        if segment.span <= COPIED_BYTES or len(self._all) >= MOST_MAPPINGS or not has_room():
             return list(segment.buffers())
-        with self._lock:
+        with _LOCK:
             mapping = self._mapping(segment)
             mapping.users += 1
             lock_to_read(mapping.segment.file.fd)
@@ -105,7 +116,7 @@ class Mappings:
         about = os.fstat(segment.file.fd)
         key = (about.st_dev, about.st_ino)
         known = self._all.get(key)
-        if known is not None and not known.is_shared and known.size >= about.st_size:
+        if known is not None and known.serves(key, about.st_size):
             self._all.move_to_end(key)
             return known
         mapping = _Mapping(segment)
@@ -116,7 +127,7 @@ class Mappings:
 
     def _ended(self, mapping: _Mapping) -> None:
         """A value is gone."""
-        with self._lock:
+        with _LOCK:
             mapping.users -= 1
             if not mapping.users and not mapping.is_shared:
                 unlock(mapping.segment.file.fd)
@@ -134,7 +145,7 @@ class Mappings:
 
     def tidy(self) -> None:
         """Let go of what is kept without a value: none was read for a while."""
-        with self._lock:
+        with _LOCK:
             for key in [key for key, each in self._all.items() if not each.users]:
                 self._all.pop(key).unmap()
 
@@ -148,12 +159,15 @@ _everywhere: Final[weakref.WeakSet[Mappings]] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
+    _LOCK.acquire()
     for each in list(_everywhere):
         each.note_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+    )
 
 
 #: this process'

@@ -28,19 +28,23 @@ _WRITE_BYTES: Final = 16 * 2**20
 class _Pooled(File):
     """A file that goes back to its pool."""
 
-    __slots__ = ("identity", "pool", "size")
+    __slots__ = ("copies", "identity", "pool", "size")
 
     def __init__(self, fd: int, size: int, identity: tuple[int, int], pool: SegmentPool) -> None:
         super().__init__(fd)
         self.size = size
         self.identity = identity
         self.pool = pool
+        self.copies = pool.copies
 
     def close(self) -> None:
-        """Go back."""
+        """Go back; in a copy of the process that has made it, only close it."""
+        if self.copies != self.pool.copies:
+            close_if_same(self.fd, self.identity)
+            return
         # called wherever the last reference goes, in any thread: so no lock is taken here
         self.pool.returned.append((self.fd, self.size, self.identity))
-        if len(self.pool.returned) > KEPT_FILES:
+        if len(self.pool.returned) > KEPT_FILES or not self.pool.kept_bytes:
             self.pool.tidy_if_free()
 
 
@@ -50,6 +54,7 @@ class SegmentPool:
     Attributes:
         returned: files of segments that this process has let go of.
         kept_bytes: how much is kept of these.
+        copies: how many copies of processes, one of the other, this process is.
     """
 
     def __init__(self) -> None:
@@ -57,6 +62,21 @@ class SegmentPool:
         self._kept: list[tuple[int, int, tuple[int, int]]] = []
         self.returned: deque[tuple[int, int, tuple[int, int]]] = deque()
         self.kept_bytes = KEPT_BYTES
+        self.copies = 0
+
+    def note_copy(self) -> None:
+        """In a copy of a process: its files are the other's as well, locks and all.
+
+        So neither sees from a lock that the other writes or reads. And its lock may be
+        one that nobody is there to let go of.
+        """
+        self.copies += 1
+        self._lock = Lock()
+        kept = [*self._kept, *self.returned]
+        self._kept = []
+        self.returned = deque()
+        for each in kept:
+            self._close(each)
 
     def write(self, buffers: Sequence[Any]) -> Segment:
         """A segment with these bytes-like buffers. Raises OSError: there is no room."""
@@ -122,9 +142,13 @@ class SegmentPool:
                 self._close(self._kept.pop())
 
     def _close(self, entry: tuple[int, int, tuple[int, int]]) -> None:
-        fd, _, identity = entry
-        if _is_same(fd, identity):
-            os.close(fd)
+        close_if_same(entry[0], entry[2])
+
+
+def close_if_same(fd: int, identity: tuple[int, int]) -> None:
+    """Close a descriptor, unless it is another file's by now."""
+    if _is_same(fd, identity):
+        os.close(fd)
 
 
 def _is_same(fd: int, identity: tuple[int, int]) -> bool:
@@ -166,3 +190,6 @@ class Writing:
 
 #: this process'
 POOL: Final = SegmentPool()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.note_copy)

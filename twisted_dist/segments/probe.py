@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 from twisted_dist.segments.files import CAN_SHARE
 from twisted_dist.segments.mapping import MAPPINGS
-from twisted_dist.segments.pool import POOL
+from twisted_dist.segments.pool import KEPT_BYTES, POOL
 from twisted_dist.segments.segment import Segment, open_place
 
 
@@ -37,10 +38,43 @@ def can_read(pid: int, probe: Sequence[Any] | None) -> bool:
     return True
 
 
-def keep_at_most(nbytes: int) -> None:
-    """Keep no more memory than so much for values to be written, and as much for those read."""
-    POOL.kept_bytes = min(POOL.kept_bytes, nbytes)
-    MAPPINGS.kept_bytes = min(MAPPINGS.kept_bytes, nbytes)
+class Keeping:
+    """How much memory this process keeps for later values: nothing, unless somebody tidies it.
+
+    Attributes:
+        most: bytes for values to be written, and as many for those read.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._tidiers = 0
+        self.most = KEPT_BYTES
+
+    def begin(self) -> None:
+        """Somebody will call `tidy` now and then, until `end`."""
+        with self._lock:
+            self._tidiers += 1
+            POOL.kept_bytes = MAPPINGS.kept_bytes = self.most
+
+    def end(self) -> None:
+        """It will no longer: what was the last one lets go of all, and of what comes back later."""
+        with self._lock:
+            self._tidiers -= 1
+            if self._tidiers:
+                return
+            POOL.kept_bytes = MAPPINGS.kept_bytes = 0
+        tidy()
+
+    def limit(self, nbytes: int) -> None:
+        """Keep no more than *nbytes* of either kind."""
+        with self._lock:
+            self.most = min(self.most, nbytes)
+            POOL.kept_bytes = min(POOL.kept_bytes, nbytes)
+            MAPPINGS.kept_bytes = min(MAPPINGS.kept_bytes, nbytes)
+
+
+#: this process'
+KEEPING: Final = Keeping()
 
 
 def tidy() -> None:

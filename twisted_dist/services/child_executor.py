@@ -96,6 +96,11 @@ class ChildExecutor:
         """Bytes of memory that the child used when it was last looked at."""
         return self._child.rss if self._child is not None else 0
 
+    def look(self) -> None:
+        """See how much memory the child uses now."""
+        if self._child is not None:
+            self._child.measure()
+
     def start(self) -> defer.Deferred[None]:
         """Start a child; fires when it is ready, fails when none could be started."""
         sweep()

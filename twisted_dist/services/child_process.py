@@ -25,6 +25,7 @@ from twisted_dist.execution import child, runner
 from twisted_dist.execution.channel import MAX_CHANNEL_BYTES
 from twisted_dist.execution.output import STDERR, STDOUT
 from twisted_dist.execution.status import Running, StatusPage
+from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.passage import Passage
 from twisted_dist.wire.frames import FrameDecoder, frame
 from twisted_dist.wire.transports import SocketTransport, write_now
@@ -137,8 +138,7 @@ class ChildProcess(ProcessProtocol):
         """
         if self.pid is not None:
             with suppress(psutil.Error):
-                about = psutil.Process(self.pid).memory_info()
-                self.rss = about.rss - about.shared
+                self.rss = own_bytes(self.pid)
         return self.rss
 
     def is_alive(self) -> bool:

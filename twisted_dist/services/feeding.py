@@ -40,6 +40,8 @@ class Feed:
         self._inside = self._given = 0
         #: those of them that wait for something, of which others may have to come in
         self._extra = 0
+        #: those of them that have waited and are still there
+        self._waiting: set[TaskId] = set()
         #: tasks that may be inside while memory is short; None while it is not
         self._cap: int | None = None
         #: the suspect that has the child to itself
@@ -76,12 +78,15 @@ class Feed:
         self._has_child = True
         # not only when the last one died: it may have spoken since
         self._inside = self._given = self._extra = 0
+        self._waiting.clear()
         self._alone = None
         return self._next()
 
     def ended(self, ids: Sequence[TaskId]) -> list[Pair]:
         """Tasks have left the child, however; those that may follow."""
         self._inside -= len(ids)
+        if self._waiting:
+            self._waiting.difference_update(ids)
         if self._alone is not None and self._alone in ids:
             self._suspects.pop(self._alone, None)
             self._alone = None
@@ -92,13 +97,17 @@ class Feed:
         return self._next() if self._held else []
 
     def allow(self, cap: int | None) -> list[Pair]:
-        """So many tasks may be inside from now on, None for any number; those that may go."""
+        """So many tasks may be inside from now on, None for any number; those that may go.
+
+        Beside what waits there, and what may have to end first so that it goes on: at least one.
+        """
         self._cap = cap
         return self._next() if self._held else []
 
     def waits(self, ids: Sequence[TaskId]) -> list[Pair]:
         """Tasks in the child wait, maybe for others of these; those that may come to it."""
         self._extra += len(ids)
+        self._waiting.update(ids)
         if self._alone is not None and self._alone in ids:
             self._alone = None
         return self._next() if self._held else []
@@ -125,7 +134,8 @@ class Feed:
             return []
         room = self._most + self._extra - self._given if self._most else len(self._held)
         if self._cap is not None:
-            room = min(room, self._cap + self._extra - self._inside)
+            cap = max(self._cap, 1) if self._waiting else self._cap
+            room = min(room, cap + len(self._waiting) - self._inside)
         if room <= 0:
             return []
         if self._suspects:

@@ -37,6 +37,16 @@ def machine_memory() -> int:
     return total
 
 
+def own_bytes(pid: int | None = None) -> int:
+    """Bytes of memory that are a process' own: not files, nor values that it shares.
+
+    Raises:
+        psutil.Error: it is gone.
+    """
+    about = psutil.Process(pid).memory_info()
+    return int(about.rss) - int(getattr(about, "shared", 0))  # which Linux alone tells
+
+
 def memory_limit(given: int | str, nthreads: int) -> int:
     """Bytes that a worker of *nthreads* threads may use; 0 for any number.
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import compress
 from typing import Any, Final
 
-import psutil
-
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import INLINE_BYTES
 from twisted_dist.errors import NoRoomError
@@ -16,14 +14,15 @@ from twisted_dist.services.child_executor import ChildExecutor
 from twisted_dist.services.child_options import ChildOptions
 from twisted_dist.services.executor import Executor
 from twisted_dist.services.memory import memory_limit as bytes_of
+from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.pressure import Pressure
 from twisted_dist.services.store import Store
 from twisted_dist.services.worker import Worker
 
-#: how much of the size of the largest result is left after each further batch of results
-FADING: Final = 0.98
 #: seconds between two words about the same
 WORD_S: Final = 60.0
+#: by which the largest result is thought to be less with each that is smaller
+FADING: Final = 0.9
 _MIB: Final = 2**20
 
 
@@ -68,10 +67,10 @@ class Nanny(Worker):
         self._local_directory = local_directory
         self._limit = self._own = 0
         self._is_paused = False
-        self._cap: int | None = None
+        self._is_capped = False
+        #: bytes of the largest of the last few results
+        self._usual = 0.0
         self._next_word = 0.0
-        #: bytes of a large result, as they come
-        self._largest = 0.0
         super().__init__(scheduler, *args, **kwargs)
 
     def _make_store(self) -> Store:
@@ -92,18 +91,23 @@ class Nanny(Worker):
 
     def _pressure(self) -> Pressure:
         if not self._own:
-            about = psutil.Process().memory_info()
-            self._own = about.rss - about.shared  # of before it holds anything
-        coming = int(self.nthreads * self._largest)
-        return Pressure(self._limit, self._own, self._children.rss, self._store.memory, coming)
+            self._own = own_bytes()  # of before it holds anything
+        return Pressure(self._limit, self._own, self._children.rss, self._store.memory)
 
     def _note_held(self) -> None:
         """Values came, or the child was measured: see that both have room."""
         if not self._limit:
             return
         pressure = self._pressure()
+        if pressure.is_tight:  # what is known of the child may be of a while ago
+            self._children.look()
+            pressure = self._pressure()
         self._store.keep_below(pressure.room_for_values)
         paused = pressure.is_paused(self._is_paused)
+        room = pressure.room_for_tasks(self._usual, self.nthreads)
+        if not paused and not self._is_paused and room is None and not self._is_capped:
+            return
+        self._is_capped = paused or room is not None
         if paused is not self._is_paused:
             self._is_paused = paused
             if paused and self.reactor.seconds() >= self._next_word:
@@ -111,23 +115,14 @@ class Nanny(Worker):
                 self.log.warn("{n} has little memory left: tasks wait", n=self.name or self.address)
         if paused and pressure.is_bloated:
             self._children.renew_idle()
-        self._allow(paused, self._store.is_moving)
-
-    def _allow(self, paused: bool, moving: bool) -> None:
-        """See how many tasks may be in the child."""
-        if paused:
-            # where nothing can be moved to disk, one at a time is better than none for ever
-            cap: int | None = 0 if moving else 1
-        else:
-            # none ahead of those that run, while their results come quicker than the disk is
-            cap = self.nthreads if moving else None
-        if cap != self._cap:
-            self._cap = cap
-            self._children.allow(cap)
+        # where nothing can be moved to disk, one at a time is better than none for ever; but
+        # into a process that has leaked nothing more goes, and so it comes to an end
+        cap = 0 if self._store.is_moving or pressure.is_bloated else 1
+        self._children.allow(cap if paused else room)
 
     def _told(self, fact: object) -> None:
         if isinstance(fact, m.ExecutionFinished):
-            self._largest = max(self._largest * FADING, *fact.nbytes, 0)
+            self._usual = max(FADING * self._usual, *fact.nbytes, 0)
             if self._store.is_stuck:
                 fact = self._refuse(fact)
         super()._told(fact)

@@ -15,8 +15,10 @@ TARGET: Final = 0.6
 #: above the first, no further tasks begin, until it is below the second
 PAUSE: Final = 0.8
 RESUME: Final = 0.7
-#: at most so much is kept free for results to come
-RESERVE: Final = 0.3
+#: above it, the child is looked at whenever values come
+TIGHT: Final = 0.4
+#: results of less than this need not be counted beforehand: many of them do no harm
+SMALL: Final = 1 / 256
 #: a result is refused where it would not fit into memory and the disk takes nothing more
 REFUSE: Final = 0.95
 
@@ -30,29 +32,35 @@ class Pressure:
         own: by the nanny itself.
         child: by the process that runs tasks, for itself.
         held: by values that are held in memory.
-        coming: by results that may be made before this is looked at again.
     """
 
     limit: int
     own: int
     child: int
     held: int
-    coming: int = 0
 
     @property
     def room_for_values(self) -> int:
         """Bytes of values that may stay in memory."""
-        return max(0, int(TARGET * self.limit) - self.own - self.child - self._reserve)
+        return max(0, int(TARGET * self.limit) - self.own - self.child)
 
     def is_paused(self, before: bool) -> bool:
         """Whether no tasks may begin, if *before* says whether that is so already."""
-        threshold = (RESUME if before else PAUSE) * self.limit - self._reserve
-        return self.limit > 0 and self.used > threshold
+        return self.limit > 0 and self.used > (RESUME if before else PAUSE) * self.limit
 
     @property
-    def _reserve(self) -> int:
-        """Bytes that are kept free for what is coming: where that is much, not all of it."""
-        return min(self.coming, int(RESERVE * self.limit))
+    def is_tight(self) -> bool:
+        """Whether it matters what exactly is used."""
+        return self.limit > 0 and self.used > TIGHT * self.limit
+
+    def room_for_tasks(self, nbytes: float, least: int) -> int | None:
+        """How many tasks may be under way if each may give *nbytes*; None for any number.
+
+        Never less than *least*: the next may give less, and threads must not be without work.
+        """
+        if self.limit == 0 or nbytes < SMALL * self.limit:
+            return None
+        return max(least, int((PAUSE * self.limit - self.used) / nbytes))
 
     @property
     def used(self) -> int:

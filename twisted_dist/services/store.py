@@ -21,7 +21,7 @@ from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag, offsets, 
 #: what takes less stays in memory: on disk it would still need a third of that there
 LEAST_SPILLED: Final = 1024
 #: bytes that are written to disk in one go: between two goes it is seen whether more must
-BATCH_BYTES: Final = 128 * 2**20
+BATCH_BYTES: Final = 32 * 2**20
 #: seconds until a disk that was full is tried again
 RETRY_S: Final = 5.0
 _WRITE_BYTES: Final = 4 * 2**20

@@ -18,11 +18,12 @@ from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import WorkerCore
 from twisted_dist.errors import ConnectError
-from twisted_dist.segments.probe import tidy
+from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
 from twisted_dist.services.lifetime import HANDOVER_S, Lifespan, Lifetime
 from twisted_dist.services.listening import ListeningService, host_towards, running_reactor
+from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
 from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
@@ -234,8 +235,10 @@ class Worker(ListeningService):
 
     def _welcomed(self) -> None:
         if not self._beat.running:
+            KEEPING.begin()
             ended = self._beat.start(HEARTBEAT_S)
             ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
+            ended.addCallback(lambda _: KEEPING.end())
         self._lifetime.stream = self._stream
         self._execute(self.core.report_held())
         self.registered(self)
@@ -301,14 +304,9 @@ class Worker(ListeningService):
 
     def metrics(self) -> dict[str, float]:
         """What a heartbeat carries: bytes of this process, values held, tasks under way."""
-        about = psutil.Process().memory_info()
-        used = about.rss - about.shared + self._executor.rss + self._store.memory
-        return {
-            "rss": used,
-            "held": len(self.core.held),
-            "tasks": len(self.core.tasks),
-            "disk": self._store.disk,
-        }
+        used = own_bytes() + self._executor.rss + self._store.memory
+        counts = {"held": len(self.core.held), "tasks": len(self.core.tasks)}
+        return {"rss": used, **counts, "disk": self._store.disk}
 
     # -- control
 
