@@ -110,7 +110,8 @@ def is_place(place: Any) -> bool:
     if type(place) is not list or tuple(map(type, place)) != (int, int, bytes, list):
         return False
     fd, start, tag, lengths = place
-    return fd >= 0 and start >= 0 and len(tag) == TAG_BYTES and are_lengths(lengths)
+    # no file is longer; and the kernel's numbers end there
+    return fd >= 0 and 0 <= start < 2**62 and len(tag) == TAG_BYTES and are_lengths(lengths)
 
 
 def are_lengths(lengths: Any) -> bool:
