@@ -1,6 +1,7 @@
 """For tests of shared memory: what this process has open, and copies of it."""
 
 import contextlib
+import gc
 import os
 import pickle
 import signal
@@ -24,9 +25,11 @@ def descriptors():
 @contextlib.contextmanager
 def nothing_left_open():
     """Fails where more is open afterwards than before, once what is kept for later is let go."""
+    gc.collect()  # what earlier tests have left is not to end in between
     tidy()
     before = descriptors()
     yield
+    gc.collect()
     tidy()
     assert descriptors() == before
 
