@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.support.sharing import copy, descriptors, nothing_left_open
 from twisted_dist.segments import mapping as mappings_module
-from twisted_dist.segments.files import CAN_SHARE, File, lock_to_write, reopen
+from twisted_dist.segments.files import CAN_SHARE, File, lock_to_write, on_disk, reopen
 from twisted_dist.segments.mapping import COPIED_BYTES, KEPT_MAPPINGS, Mappings
 from twisted_dist.segments.pool import SegmentPool
+from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag
 
 pytestmark = pytest.mark.skipif(not CAN_SHARE, reason="so far, on Linux")
 SIZE = COPIED_BYTES + 8
@@ -194,6 +195,20 @@ def test_a_shorter_and_a_longer_value(pool, mappings):
     longer = pool.write([large(3, 2 * SIZE)])
     assert longer.file.fd == fd
     assert bytes(load(mappings, longer)[0]) == large(3, 2 * SIZE)
+
+
+def test_several_in_a_file(mappings, tmp_path):
+    """`Mappings.load` gives each value of a file what is its own, by one mapping."""
+    file = File(on_disk(str(tmp_path)))
+    segments = []
+    for each in range(3):
+        segments.append(Segment(file, each * 2 * SIZE, new_tag(), [SIZE], in_memory=False))
+        os.pwrite(file.fd, segments[-1].tag, segments[-1].start)
+        os.pwrite(file.fd, large(each), segments[-1].start + ALIGNMENT)
+    os.ftruncate(file.fd, 6 * SIZE)
+    loaded = [load(mappings, each) for each in segments]
+    assert [bytes(each[0]) for each in loaded] == [large(each) for each in range(3)]
+    assert len(mappings._all) == 1
 
 
 def test_tidy(pool, mappings):

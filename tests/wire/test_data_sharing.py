@@ -32,6 +32,7 @@ from twisted_dist.wire.data_messages import (
     GOT_PLACED,
     GOT_STREAM,
     HOST,
+    NOT_READ,
     PUT,
     PUT_PLACED,
     PUT_STREAM,
@@ -296,12 +297,13 @@ def test_places_without_an_introduction():
     server = DataProtocol(None, store.get, lambda ids, values: store.update(zip(ids, values)) or 5)
     transport = StringTransport()
     server.makeConnection(transport)
-    place = segment().place()
-    for each in ([PUT_PLACED, 1, [7], [place]], [PUT, 1, [], [], True]):
+    value = segment()
+    messages = [[PUT_PLACED, 1, [7], [value.place()]], [PUT, 1, [], [], True]]
+    for each in (*messages, [HOST, os.getpid(), None, True], *messages):
         server.dataReceived(frame(msgpack.packb(each)))
-    assert [msgpack.unpackb(each) for each in FrameDecoder().feed(transport.value())] == [
-        [STORED, 1, -1]
-    ]
+    answers = [msgpack.unpackb(each) for each in FrameDecoder().feed(transport.value())]
+    assert [each[0] for each in answers] == [STORED, HOST, STORED]
+    assert answers[0] == answers[2] == [STORED, 1, NOT_READ]
     assert not store
 
 
