@@ -201,3 +201,94 @@ def test_nothing_is_kept_for_ever(steps, recycle_after):
         if step == "end" and not inside and not held:
             return
     assert not held
+
+
+def test_little_memory():
+    """`Feed.allow` holds back what would be too many in the child, until it may go."""
+    feed = Feed()
+    feed.started()
+    assert ids(feed.offer(pairs(1, 2, 3))) == [1, 2, 3]
+    assert feed.allow(1) == []
+    assert not feed.is_open
+    assert feed.offer(pairs(4, 5, 6)) == []
+    assert feed.ended([1, 2]) == []
+    assert ids(feed.ended([3])) == [4]
+    assert feed.allow(0) == []
+    assert feed.ended([4]) == []
+    assert feed.is_idle
+    assert ids(feed.allow(1)) == [5]
+    assert ids(feed.allow(None)) == [6]
+    assert feed.is_open
+
+
+def test_little_memory_and_those_that_wait():
+    """`Feed.allow` lets others in for tasks that wait, which they may be waiting for."""
+    feed = Feed()
+    feed.started()
+    feed.allow(1)
+    assert ids(feed.offer(pairs(1, 2, 3))) == [1]
+    assert ids(feed.waits([1])) == [2]
+    assert ids(feed.ended([2])) == [3]
+
+
+def test_little_memory_outlives_a_child():
+    """`Feed.allow` is of the nanny's memory: it holds for the next child as well."""
+    feed = Feed()
+    feed.started()
+    feed.allow(1)
+    assert ids(feed.offer(pairs(1, 2))) == [1]
+    feed.child_died()
+    assert feed.offer(pairs(1, 2)) == []
+    assert ids(feed.started()) == [1]
+    assert ids(feed.allow(None)) == [2]
+
+
+@given(
+    st.integers(0, 4),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("offer"), st.integers(1, 4)),
+            st.tuples(st.just("end"), st.integers(0, 9)),
+            st.tuples(st.just("allow"), st.none() | st.integers(0, 3)),
+        ),
+        max_size=40,
+    ),
+)
+def test_any_allowance(recycle_after, steps):
+    """`Feed` never lets more in than is allowed, keeps their order, and loses none."""
+    feed = Feed(recycle_after)
+    feed.started()
+    cap = None
+    number = 0
+    inside, seen = [], []
+
+    def take(given):
+        inside.extend(ids(given))
+        seen.extend(ids(given))
+        if given and cap is not None:
+            assert len(inside) <= cap
+
+    def renew():
+        if feed.is_used_up:
+            back = feed.take_back(range(1000))
+            feed.child_died()
+            feed.offer(pairs(*back))
+            take(feed.started())
+
+    for step, value in steps:
+        if step == "offer":
+            new = list(range(number, number + value))
+            number += value
+            take(feed.offer(pairs(*new)))
+        elif step == "allow":
+            cap = value
+            take(feed.allow(cap))
+        elif inside:
+            take(feed.ended([inside.pop(value % len(inside))]))
+        renew()
+    cap = None
+    take(feed.allow(None))
+    while inside:
+        take(feed.ended([inside.pop()]))
+        renew()
+    assert seen == list(range(number))

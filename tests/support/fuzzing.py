@@ -23,7 +23,22 @@ from twisted.python.failure import Failure
 from twisted_dist.access.roles import MAY_LOOK, MAY_MOVE_DATA
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import ControlFactory, Responder
-from twisted_dist.wire.data import GET, GOT, PUT, STORED, DataProtocol
+from twisted_dist.wire.data import DataProtocol
+from twisted_dist.wire.data_messages import (
+    GET,
+    GOT,
+    GOT_PLACED,
+    GOT_STREAM,
+    HOST,
+    NOT_READ,
+    PUT,
+    PUT_PLACED,
+    PUT_STREAM,
+    READS,
+    STORED,
+    TAKEN,
+    header_sum,
+)
 from twisted_dist.wire.frames import frame
 from twisted_dist.wire.membership import Insecure
 
@@ -103,16 +118,37 @@ FROM_WORKER = b"".join(
         ],
     )
 )
-DATA = b"".join(
-    frame(msgpack.packb(each))
-    for each in (
-        [GET, 1, [1, 2, 3]],
-        [PUT, 2, [7, 8], [b"seven", [b"eight", b"buffer"]]],
-        [GOT, 1, [1], [b"one"], False],
-        [GOT, 1, [2], [b"two"], True],
-        [STORED, 2, 0],
-    )
-)
+
+
+def streamed(kind, request, task_id, *buffers):
+    """A value that follows its lengths, each buffer filled up to a line."""
+    lengths = list(map(len, buffers))
+    head = msgpack.packb([kind, request, task_id, lengths, header_sum(task_id, lengths)])
+    return frame(head) + b"".join(each.ljust(-(-len(each) // 64) * 64, b"\0") for each in buffers)
+
+
+#: of no process that is there
+PLACE = [3, 0, b"td-seg" + b"t" * 10, [100, 0]]
+_ABOUT = [[HOST, 2**30, PLACE, True], [READS, 0, True], [TAKEN, 1], [READS, 0, False]]
+#: what one end says, in parts: streams have bytes between the frames
+TO_A_STORE = [
+    *(frame(msgpack.packb(each)) for each in _ABOUT),
+    frame(msgpack.packb([GET, 1, [1, 2, 3]])),
+    streamed(PUT_STREAM, 2, 5, b"five" * 30, b"", b"buffer"),
+    frame(msgpack.packb([PUT_PLACED, 3, [6], [PLACE]])),
+    frame(msgpack.packb([PUT, 3, [], [], True])),
+    frame(msgpack.packb([PUT, 2, [7, 8], [b"seven", [b"eight", b"buffer"]], True])),
+    streamed(PUT_STREAM, 4, 9, b""),
+]
+TO_WHO_ASKED = [
+    *(frame(msgpack.packb(each)) for each in _ABOUT),
+    frame(msgpack.packb([GOT, 1, [1], [b"one"], False])),
+    frame(msgpack.packb([GOT_PLACED, 1, [3], [PLACE]])),
+    streamed(GOT_STREAM, 1, 2, b"two" * 50, b"", b"buffer"),
+    frame(msgpack.packb([STORED, 2, NOT_READ])),
+    frame(msgpack.packb([GOT, 1, [2], [b"two"], True])),
+    frame(msgpack.packb([STORED, 2, 0])),
+]
 
 COMMANDS = [amp.parseString(each)[0] for each in VALID.values()]
 WORDS = [

@@ -1,14 +1,18 @@
 """Arbitrary bytes into frames, task streams and data connections: nothing raises."""
 
+import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import task
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from tests.support.fuzzing import (
-    DATA,
     FROM_CLIENT,
     FROM_WORKER,
+    TO_A_STORE,
+    TO_WHO_ASKED,
     cut,
     examples,
     feed,
@@ -19,9 +23,11 @@ from tests.support.fuzzing import (
     stop,
 )
 from twisted_dist.core import invariants
-from twisted_dist.errors import ProtocolError
+from twisted_dist.errors import ConnectionClosedError, ProtocolError
+from twisted_dist.segments.pool import POOL
 from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.wire.data import DataProtocol
+from twisted_dist.wire.data_messages import GOT
 from twisted_dist.wire.frames import FrameDecoder, frame
 
 # -- frames
@@ -82,12 +88,18 @@ def test_bytes_to_a_stream(peer, data):
     stop(scheduler, clock)
 
 
-@examples(200)
-@given(frames_of(DATA), st.booleans())
-def test_bytes_to_a_data_connection(chunks, serves):
+def data_of(parts):
+    """As `frames_of`; also the parts in any order, and some of them changed."""
+    part = st.sampled_from(parts)
+    return frames_of(b"".join(parts)) | cut(joined(part | mutated(part), most=12))
+
+
+@examples(300)
+@given(st.data(), st.booleans())
+def test_bytes_to_a_data_connection(data, serves):
     """`DataProtocol.dataReceived` takes any bytes; what it owes or is owed ends with it."""
     clock = task.Clock()
-    store = {1: b"one", 2: [b"two", b"buffer"]}
+    store = {1: b"one", 2: [b"two", b"buffer"], 3: POOL.write([b"three", b"x" * 2000])}
     transport = StringTransport()
     outcomes = []
     with nothing_fails():
@@ -100,8 +112,44 @@ def test_bytes_to_a_data_connection(chunks, serves):
             protocol = DataProtocol(clock)
             protocol.makeConnection(transport)
             protocol.get([1, 2]).addBoth(outcomes.append)
-            protocol.put([7], [b"seven"]).addBoth(outcomes.append)
-        feed(protocol, transport, chunks)
+            protocol.put([7, 8], [b"seven", store[3]]).addBoth(outcomes.append)
+            protocol.ready.addErrback(lambda failure: failure.trap(ConnectionClosedError))
+        feed(protocol, transport, data.draw(data_of(TO_A_STORE if serves else TO_WHO_ASKED)))
         lose(protocol)
     assert len(outcomes) == (0 if serves else 2)
+    assert all(isinstance(each, (dict, int, Failure)) for each in outcomes)
+    assert not protocol._lent
+    assert not protocol._coming
     assert not clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_what_is_fuzzed_is_understood(serves):
+    """The parts that the test above changes are valid as they are, and do something."""
+    store = {1: b"one", 2: [b"two", b"buffer"]}
+    transport = StringTransport()
+    answers = []
+    if serves:
+        protocol = DataProtocol(
+            None, store.get, lambda ids, values: store.update(zip(ids, values)) or 0
+        )
+        protocol.makeConnection(transport)
+    else:
+        protocol = DataProtocol(task.Clock())
+        protocol.makeConnection(transport)
+        protocol.get([1, 2, 3]).addCallback(answers.append)
+        protocol.put([7], [b"seven"]).addCallback(answers.append)
+    for each in TO_A_STORE if serves else TO_WHO_ASKED:
+        protocol.dataReceived(each)
+        assert not transport.disconnected, each
+        if transport.producer is not None:
+            transport.producer.resumeProducing()
+    if serves:
+        assert sorted(store) == [1, 2, 5, 7, 8]
+        assert store[5].buffers() == [b"five" * 30, b"", b"buffer"]
+        assert list(protocol._coming) == [4]
+    else:
+        assert answers == [0]  # of the other, a part is asked for again
+        protocol.dataReceived(frame(msgpack.packb([GOT, 1, [3], [b"three"], True])))
+        assert answers[1] == {1: b"one", 2: b"two", 3: b"three"}
+    lose(protocol)

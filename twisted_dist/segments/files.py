@@ -19,6 +19,7 @@ import struct
 import sys
 import tempfile
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 #: whether values can be shared here at all: so far, on Linux
@@ -29,19 +30,24 @@ _OFD_SETLK: Final = getattr(fcntl, "F_OFD_SETLK", 37)
 #: struct flock of 64-bit Linux: type, whence, start, length, pid; the first byte is locked
 _FLOCK: Final = "hhqqi4x"
 
+#: device and inode
+Identity = tuple[int, int]
+
 
 class File:
     """A descriptor that is closed when nobody refers to it any more.
 
     Attributes:
         alive: how many there are in this process.
+        identity: which file it is of; user code may close it, and its number be another's then.
     """
 
-    __slots__ = ("__weakref__", "fd")
+    __slots__ = ("__weakref__", "fd", "identity")
     alive = 0
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.identity = identity_of(fd)
         File.alive += 1
 
     def __del__(self) -> None:
@@ -50,8 +56,37 @@ class File:
 
     def close(self) -> None:
         """Nobody refers to it."""
-        with suppress(OSError):
+        if is_still(self.fd, self.identity):
             os.close(self.fd)
+
+
+@cache
+def _memory_device() -> int:
+    """What all files in memory are on."""
+    fd = in_memory()
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
+
+
+def is_in_memory(file: File) -> bool:
+    """Whether it takes memory, rather than a disk."""
+    return file.identity[0] == _memory_device()
+
+
+def identity_of(fd: int) -> Identity:
+    """Of the file that is open there. Raises OSError."""
+    about = os.fstat(fd)
+    return about.st_dev, about.st_ino
+
+
+def is_still(fd: int, identity: Identity) -> bool:
+    """Whether user code has not closed what was open there."""
+    try:
+        return identity_of(fd) == identity
+    except OSError:
+        return False
 
 
 def has_room() -> bool:

@@ -11,13 +11,13 @@ import ctypes
 import os
 import pickle
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from functools import partial
-from threading import RLock
+from threading import Lock
 from typing import Any, Final
 
-from twisted_dist.segments.files import has_room, lock_to_read, unlock
+from twisted_dist.segments.files import Identity, has_room, is_still, lock_to_read, unlock
 from twisted_dist.segments.segment import Segment, offsets, open_place, span
 
 #: values up to this size are copied: that is quicker than mapping them
@@ -41,9 +41,6 @@ _libc.mmap.argtypes = [
     ctypes.c_long,
 ]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-#: of all mappings, held while a copy of this process is made: it may never be free in that, else.
-#: A value's end may come, by the garbage collector, in a thread that has it
-_LOCK: Final = RLock()
 
 
 class _Mapping:
@@ -64,16 +61,6 @@ class _Mapping:
         #: a copy of this process has it too, so that its lock must not be ended here
         self.is_shared = False
 
-    def serves(self, key: tuple[int, int], size: int) -> bool:
-        """Whether a value in a file of *size* may be read here, and locked by this descriptor."""
-        if self.is_shared or self.size < size:
-            return False
-        try:  # user code may have closed it, and the number be another's by now
-            about = os.fstat(self.segment.file.fd)
-        except OSError:
-            return False
-        return (about.st_dev, about.st_ino) == key
-
     def unmap(self) -> None:
         """Nothing may refer to it."""
         _libc.munmap(self.address, self.size)
@@ -83,7 +70,10 @@ class Mappings:
     """Gives values' buffers, from any thread."""
 
     def __init__(self) -> None:
-        self._all: OrderedDict[tuple[int, int], _Mapping] = OrderedDict()
+        self._lock = Lock()
+        self._all: OrderedDict[Identity, _Mapping] = OrderedDict()
+        #: mappings of values that are gone: whose turn it is sees to them
+        self._gone: deque[_Mapping] = deque()
         #: how much is kept without a value
         self.kept_bytes = KEPT_BYTES
         _everywhere.add(self)
@@ -97,11 +87,12 @@ class Mappings:
         segment = open_place(pid, place)
         if segment.span <= COPIED_BYTES or len(self._all) >= MOST_MAPPINGS or not has_room():
             return list(segment.buffers())
-        with _LOCK:
+        with self._lock:
             mapping = self._mapping(segment)
             mapping.users += 1
             lock_to_read(mapping.segment.file.fd)
             self._trim()
+        self._settle()
         # an object of its own for each value: whatever is made of its memory, however it is
         # cut and cast, refers to this, and the end of this is the end of all of it
         size = span(segment.lengths)
@@ -113,61 +104,91 @@ class Mappings:
         return [whole[at : at + length] for at, length in places]
 
     def _mapping(self, segment: Segment) -> _Mapping:
-        about = os.fstat(segment.file.fd)
-        key = (about.st_dev, about.st_ino)
+        key = segment.file.identity
         known = self._all.get(key)
-        if known is not None and known.serves(key, about.st_size):
+        if known is not None and self._is_good(known, segment):
             self._all.move_to_end(key)
             return known
         mapping = _Mapping(segment)
         if known is not None:
-            self._all[about.st_dev, -id(known)] = known  # until its values end
+            self._all[key[0], -id(known)] = known  # until its values end
         self._all[key] = mapping
         return mapping
 
+    def _is_good(self, known: _Mapping, segment: Segment) -> bool:
+        file = known.segment.file
+        return (
+            not known.is_shared
+            and known.size >= segment.start + segment.span
+            and is_still(file.fd, file.identity)  # else there is nothing to lock
+        )
+
     def _ended(self, mapping: _Mapping) -> None:
-        """A value is gone."""
-        with _LOCK:
-            mapping.users -= 1
-            if not mapping.users and not mapping.is_shared:
-                unlock(mapping.segment.file.fd)
-            self._trim()
+        """A value is gone; told by whichever thread, also by one that is in here.
+
+        The garbage collector does that, in the middle of anything: so nothing is done but where
+        nobody is.
+        """
+        self._gone.append(mapping)
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._gone and self._lock.acquire(blocking=False):
+            try:
+                while self._gone:
+                    mapping = self._gone.popleft()
+                    mapping.users -= 1
+                    file = mapping.segment.file
+                    is_last = not mapping.users and not mapping.is_shared
+                    if is_last and is_still(file.fd, file.identity):
+                        unlock(file.fd)
+                self._trim()
+            finally:
+                self._lock.release()
 
     def _trim(self) -> None:
         idle = [key for key, each in self._all.items() if not each.users]
+        for key in [each for each in idle if self._all[each].is_shared]:
+            idle.remove(key)  # nothing can be read by it any more
+            self._all.pop(key).unmap()
         kept = sum(self._all[key].size for key in idle)
-        while idle and (
-            len(idle) > KEPT_MAPPINGS or kept > self.kept_bytes or self._all[idle[0]].is_shared
-        ):
+        while idle and (len(idle) > KEPT_MAPPINGS or kept > self.kept_bytes):
             mapping = self._all.pop(idle.pop(0))
             kept -= mapping.size
             mapping.unmap()
 
     def tidy(self) -> None:
         """Let go of what is kept without a value: none was read for a while."""
-        with _LOCK:
+        with self._lock:
             for key in [key for key, each in self._all.items() if not each.users]:
                 self._all.pop(key).unmap()
+        self._settle()
 
     def note_fork(self) -> None:
         """A copy of this process is about to be made, with values that it may go on reading."""
-        for each in self._all.values():
+        for each in list(self._all.values()):  # at once: other threads go on
             each.is_shared = True
+
+    def note_copied(self) -> None:
+        """This process is a copy: a thread that is not in it may have been in here."""
+        self._lock = Lock()
 
 
 _everywhere: Final[weakref.WeakSet[Mappings]] = weakref.WeakSet()
 
 
 def _before_fork() -> None:
-    _LOCK.acquire()
     for each in list(_everywhere):
         each.note_fork()
 
 
+def _after_fork() -> None:
+    for each in list(_everywhere):
+        each.note_copied()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
-    )
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 #: this process'

@@ -8,12 +8,13 @@ of them and for a short time, and written anew.
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Final
 
-from twisted_dist.segments.files import File, in_memory, lock_to_write, unlock
+from twisted_dist.segments.files import File, Identity, in_memory, is_still, lock_to_write, unlock
 from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag, offsets, span
 
 #: bytes and files that are kept for later values, at most
@@ -28,19 +29,18 @@ _WRITE_BYTES: Final = 16 * 2**20
 class _Pooled(File):
     """A file that goes back to its pool."""
 
-    __slots__ = ("copies", "identity", "pool", "size")
+    __slots__ = ("copies", "pool", "size")
 
-    def __init__(self, fd: int, size: int, identity: tuple[int, int], pool: SegmentPool) -> None:
+    def __init__(self, fd: int, size: int, pool: SegmentPool) -> None:
         super().__init__(fd)
         self.size = size
-        self.identity = identity
         self.pool = pool
         self.copies = pool.copies
 
     def close(self) -> None:
-        """Go back; in a copy of the process that has made it, only close it."""
-        if self.copies != self.pool.copies:
-            close_if_same(self.fd, self.identity)
+        """Go back."""
+        if self.copies != self.pool.copies:  # it is the original process' to write
+            super().close()
             return
         # called wherever the last reference goes, in any thread: so no lock is taken here
         self.pool.returned.append((self.fd, self.size, self.identity))
@@ -54,29 +54,16 @@ class SegmentPool:
     Attributes:
         returned: files of segments that this process has let go of.
         kept_bytes: how much is kept of these.
-        copies: how many copies of processes, one of the other, this process is.
+        copies: how many forks this process is away from that which made the pool.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: list[tuple[int, int, tuple[int, int]]] = []
-        self.returned: deque[tuple[int, int, tuple[int, int]]] = deque()
+        self._kept: list[tuple[int, int, Identity]] = []
+        self.returned: deque[tuple[int, int, Identity]] = deque()
         self.kept_bytes = KEPT_BYTES
         self.copies = 0
-
-    def note_copy(self) -> None:
-        """In a copy of a process: its files are the other's as well, locks and all.
-
-        So neither sees from a lock that the other writes or reads. And its lock may be
-        one that nobody is there to let go of.
-        """
-        self.copies += 1
-        self._lock = Lock()
-        kept = [*self._kept, *self.returned]
-        self._kept = []
-        self.returned = deque()
-        for each in kept:
-            self._close(each)
+        _everywhere.add(self)
 
     def write(self, buffers: Sequence[Any]) -> Segment:
         """A segment with these bytes-like buffers. Raises OSError: there is no room."""
@@ -99,18 +86,20 @@ class SegmentPool:
             fitting = [each for each in self._kept if size <= each[1] <= _ROOMY * size]
             for fd, room, identity in sorted(fitting, key=lambda each: each[1]):
                 self._kept.remove((fd, room, identity))
-                if not _is_same(fd, identity):
+                if not is_still(fd, identity):
                     continue  # user code has closed it, and the number may be anything's
                 if lock_to_write(fd):
-                    return _Pooled(fd, room, identity, self)
+                    return _Pooled(fd, room, self)
                 self._kept.insert(0, (fd, room, identity))
             self._trim()
         fd = in_memory()
-        about = os.fstat(fd)
-        file = _Pooled(fd, size, (about.st_dev, about.st_ino), self)
-        os.ftruncate(fd, size)
+        try:
+            os.ftruncate(fd, size)
+        except BaseException:
+            os.close(fd)  # rather than to keep one that has not the size it is kept for
+            raise
         lock_to_write(fd)
-        return file
+        return _Pooled(fd, size, self)
 
     def _gather(self) -> None:
         while self.returned:
@@ -141,22 +130,33 @@ class SegmentPool:
             while everything and self._kept:
                 self._close(self._kept.pop())
 
-    def _close(self, entry: tuple[int, int, tuple[int, int]]) -> None:
-        close_if_same(entry[0], entry[2])
+    def note_copied(self) -> None:
+        """This process is a copy: its descriptions are the original's as well, and so the locks.
+
+        Both could write into a file at a time; so the copy lets go of all of them.
+        """
+        self._lock = Lock()  # a thread that is not here may have had it
+        self.copies += 1
+        self._gather()
+        while self._kept:
+            self._close(self._kept.pop())
+
+    def _close(self, entry: tuple[int, int, Identity]) -> None:
+        fd, _, identity = entry
+        if is_still(fd, identity):
+            os.close(fd)
 
 
-def close_if_same(fd: int, identity: tuple[int, int]) -> None:
-    """Close a descriptor, unless it is another file's by now."""
-    if _is_same(fd, identity):
-        os.close(fd)
+_everywhere: Final[weakref.WeakSet[SegmentPool]] = weakref.WeakSet()
 
 
-def _is_same(fd: int, identity: tuple[int, int]) -> bool:
-    try:
-        about = os.fstat(fd)
-    except OSError:
-        return False
-    return (about.st_dev, about.st_ino) == identity
+def _after_fork() -> None:
+    for each in list(_everywhere):
+        each.note_copied()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Writing:
@@ -190,6 +190,3 @@ class Writing:
 
 #: this process'
 POOL: Final = SegmentPool()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=POOL.note_copy)

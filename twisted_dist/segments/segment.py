@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
-from twisted_dist.segments.files import File, lock_to_read, reopen
+from twisted_dist.segments.files import File, is_in_memory, lock_to_read, reopen
 
 #: where buffers begin: on lines of the processor's cache, as arrays like it
 ALIGNMENT: Final = 64
@@ -110,7 +110,8 @@ def is_place(place: Any) -> bool:
     if type(place) is not list or tuple(map(type, place)) != (int, int, bytes, list):
         return False
     fd, start, tag, lengths = place
-    return fd >= 0 and start >= 0 and len(tag) == TAG_BYTES and are_lengths(lengths)
+    # no file is longer; and the kernel's numbers end there
+    return fd >= 0 and 0 <= start < 2**62 and len(tag) == TAG_BYTES and are_lengths(lengths)
 
 
 def are_lengths(lengths: Any) -> bool:
@@ -137,4 +138,4 @@ def open_place(pid: int, place: Sequence[Any]) -> Segment:
         raise StaleError("that segment is another value's by now")
     if os.fstat(file.fd).st_size < start + span(lengths):
         raise StaleError("that segment is shorter than its value")
-    return Segment(file, start, tag, lengths)
+    return Segment(file, start, tag, lengths, in_memory=is_in_memory(file))

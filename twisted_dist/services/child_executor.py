@@ -87,11 +87,6 @@ class ChildExecutor:
         self._is_recycled = False
 
     @property
-    def pid(self) -> int | None:
-        """The child's process id, None while there is none."""
-        return self._child.pid if self._child is not None else None
-
-    @property
     def rss(self) -> int:
         """Bytes of memory that the child used when it was last looked at."""
         return self._child.rss if self._child is not None else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted_dist.aliases import TaskId, Value
@@ -38,11 +39,16 @@ class Lending:
         return ours.place()
 
     def input_of(self, task: m.WorkerTask, value: Value) -> Any:
-        """A task's input as the channel carries it. Raises OSError: it cannot be read."""
+        """A task's input as the channel carries it.
+
+        One that cannot be read here, as its disk fails, goes as if the child could read it: that
+        is an error of that task, then.
+        """
         if not isinstance(value, Segment):
             return value
         if not self.is_on:
-            return in_band(value)
+            with suppress(OSError):
+                return in_band(value)
         self._lent.setdefault(task.id, []).append(value)
         return value.place()
 

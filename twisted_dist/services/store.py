@@ -170,8 +170,11 @@ class Store:
             return
         moved: list[Moved] = []
         self._moving = self._in_thread(_move, self._directory, chosen, moved)
-        self._moving.addErrback(self._failed)
+        self._moving.addCallbacks(self._succeeded, self._failed)
         self._moving.addCallback(lambda _: self._moved(moved))
+
+    def _succeeded(self, _: None) -> None:
+        self.is_stuck = False
 
     def _failed(self, failure: Failure) -> None:
         self._not_before = self._reactor.seconds() + RETRY_S
@@ -188,8 +191,6 @@ class Store:
             if self._values.get(task_id) is old:
                 self.discard([task_id])
                 self._set(task_id, new, new.nbytes)
-        if moved:
-            self.is_stuck = False
         if self._target is not None and not self._is_closed:
             self.keep_below(self._target)
 

@@ -20,7 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.aliases import TaskId, Value
-from twisted_dist.errors import ConnectError, ConnectionClosedError, ProtocolError
+from twisted_dist.errors import (
+    ConnectError,
+    ConnectionClosedError,
+    NoRoomError,
+    ProtocolError,
+)
 from twisted_dist.execution.payloads import in_band, opened, value_nbytes
 from twisted_dist.segments.probe import can_read, lend_probe
 from twisted_dist.segments.segment import Segment
@@ -62,10 +67,13 @@ _PUTS: Final = (PUT, PUT_PLACED, PUT_STREAM)
 class _Request:
     """What this end has asked."""
 
-    __slots__ = ("answer", "not_read", "sent", "values")
+    __slots__ = ("answer", "is_put", "is_repeated", "not_read", "sent", "values")
 
-    def __init__(self, answer: defer.Deferred[Any]) -> None:
+    def __init__(self, answer: defer.Deferred[Any], is_put: bool) -> None:
         self.answer = answer
+        self.is_put = is_put
+        #: all was sent once more, since some was not read where it is
+        self.is_repeated = False
         #: what has come of it
         self.values: dict[TaskId, Value] = {}
         #: of what was placed, what could not be read there
@@ -139,30 +147,35 @@ class DataProtocol(Protocol):
 
     def get(self, ids: Sequence[TaskId]) -> defer.Deferred[dict[TaskId, Value]]:
         """Fetch values; fires with those the peer has."""
-        request = self._ask(SILENCE_S)
+        request = self._ask(SILENCE_S, is_put=False)
         if request:
             self._send([GET, request, list(ids)])
             return self._requests[request].answer
         return self._closed()
 
     def put(self, ids: Sequence[TaskId], values: Sequence[Value]) -> defer.Deferred[int]:
-        """Store values at the peer; fires with its number at the scheduler when it holds them."""
-        request = self._ask(SILENCE_S + sum(map(value_nbytes, values)) / SLOWEST_BYTES_S)
+        """Store values at the peer; fires with its number at the scheduler when it holds them.
+
+        Fails with NoRoomError where it cannot hold all of them: then it holds none.
+        """
+        patience_s = SILENCE_S + sum(map(value_nbytes, values)) / SLOWEST_BYTES_S
+        request = self._ask(patience_s, is_put=True)
         if request:
-            self._requests[request].sent = dict(zip(ids, values))
+            asked = self._requests[request]
+            asked.sent = dict(zip(ids, values))
             self._outflow.add(self._parts(_PUTS, request, ids, values))
-            return self._requests[request].answer
+            return asked.answer
         return self._closed()
 
     def _closed(self) -> defer.Deferred[Any]:
         return defer.fail(ConnectionClosedError("the data connection is closed"))
 
-    def _ask(self, patience_s: float) -> int:
+    def _ask(self, patience_s: float, is_put: bool) -> int:
         """A new request's number; 0 where nothing can be asked."""
         if self.transport is None:
             return 0
         self._next += 1
-        self._requests[self._next] = _Request(defer.Deferred())
+        self._requests[self._next] = _Request(defer.Deferred(), is_put)
         self._expect(patience_s)
         return self._next
 
@@ -194,11 +207,7 @@ class DataProtocol(Protocol):
             self._outflow.send(_framed(message))
 
     def _parts(
-        self,
-        kinds: tuple[int, int, int],
-        request: int,
-        ids: Sequence[TaskId],
-        values: Sequence[Value],
+        self, kinds: Sequence[int], request: int, ids: Sequence[TaskId], values: Sequence[Value]
     ) -> Iterator[Part]:
         """What is written of values, made as it is written."""
         framed, placed, streamed = kinds
@@ -244,7 +253,8 @@ class DataProtocol(Protocol):
     def _received(self, payload: bytes) -> None:
         kind, request, *fields = checked(payload)
         if kind in (*_ANSWERS, STORED):
-            if request not in self._requests:
+            asked = self._requests.get(request)
+            if asked is None or asked.is_put is not (kind == STORED):
                 raise ProtocolError(f"an answer to request {request}, which was not asked")
             self._answered(kind, request, fields)
         elif kind in (HOST, READS, TAKEN):
@@ -288,10 +298,8 @@ class DataProtocol(Protocol):
             asked.not_read += missed
             self._send([TAKEN, request])
         elif kind == STORED and fields[0] == NOT_READ:
-            self._is_read = False
             self._lent.pop(request, None)
-            sent = asked.sent
-            self._outflow.add(self._parts(_PUTS, request, list(sent), list(sent.values())))
+            self._put_again(request, asked)
         elif kind == STORED:
             del self._requests[request]
             self._lent.pop(request, None)
@@ -300,6 +308,17 @@ class DataProtocol(Protocol):
             asked.values.update(zip(fields[0], fields[1]))
             if fields[2]:
                 self._got(request, asked)
+
+    def _put_again(self, request: int, asked: _Request) -> None:
+        """Send all that was put; if it was sent already, the peer has no room for it."""
+        if asked.is_repeated:
+            del self._requests[request]
+            asked.answer.errback(NoRoomError("the other end has no room for it"))
+            return
+        asked.is_repeated = True
+        self._is_read = False
+        ids, values = list(asked.sent), list(asked.sent.values())
+        self._outflow.add(self._parts(_PUTS, request, ids, values))
 
     def _got(self, request: int, asked: _Request) -> None:
         """All that the peer has of what was asked; what could not be read is to be sent."""

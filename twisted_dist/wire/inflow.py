@@ -65,13 +65,11 @@ class BytesSink:
     def __init__(self, lengths: list[int]) -> None:
         self.left = span(lengths) - ALIGNMENT
         self._lengths = lengths
-        self._buffer = bytearray(self.left)
-        self._at = 0
+        self._buffer = bytearray()  # it grows with what comes, not by what was announced
 
     def write(self, data: memoryview) -> None:
         """The next bytes."""
-        self._buffer[self._at : self._at + data.nbytes] = data
-        self._at += data.nbytes
+        self._buffer += data
         self.left -= data.nbytes
 
     def finish(self) -> Value:
