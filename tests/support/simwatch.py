@@ -145,7 +145,8 @@ class Watch:
                 if value is not None:
                     value = in_band(value)
                     known = self._results.setdefault((task_id, task.attempt), value)
-                    assert known == value, (
+                    is_same = known == value  # not shown: some are large
+                    assert is_same, (
                         f"{task.name}: a second attempt's result is visible at {holder.address}"
                     )
 
