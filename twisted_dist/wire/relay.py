@@ -36,6 +36,8 @@ TICKET_BYTES: Final = 16
 #: seconds without a byte either way until a relay is ended: twice what a data connection's
 #: end waits for what it is owed
 IDLE_S: Final = 60.0
+#: seconds between two looks at least
+LEAST_S: Final = 0.1
 #: seconds without a byte after which a relay gives way to another, where there are too many
 SPARE_S: Final = 5.0
 #: seconds that the other end has to take what is on its way when one has closed
@@ -196,7 +198,8 @@ class Relay:
         if silent >= IDLE_S:
             self.end()
         else:
-            self._rearm(IDLE_S - silent, self._look)
+            # what is left may be too little for a clock to go on by
+            self._rearm(max(IDLE_S - silent, LEAST_S), self._look)
 
 
 class Relays:
