@@ -122,7 +122,7 @@ class Nanny(Worker):
 
     def _told(self, fact: object) -> None:
         if isinstance(fact, m.ExecutionFinished):
-            self._usual = max(FADING * self._usual, *fact.nbytes, 0)
+            self._usual = max(FADING * self._usual, max(fact.nbytes, default=0))
             if self._store.is_stuck:
                 fact = self._refuse(fact)
         super()._told(fact)

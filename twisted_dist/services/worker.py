@@ -16,7 +16,7 @@ from twisted_dist.address import parse_address
 from twisted_dist.aliases import TaskId
 from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
-from twisted_dist.core.worker_side.machine import WorkerCore
+from twisted_dist.core.worker_side.machine import INLINE_BYTES, WorkerCore
 from twisted_dist.errors import ConnectError
 from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
@@ -378,7 +378,8 @@ class Worker(ListeningService):
                 self._uploads.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):
                 self._store.update(each.ids, each.values, each.nbytes)
-                self._note_held()
+                if max(each.nbytes) > INLINE_BYTES:  # what is small is seen when it is measured
+                    self._note_held()
             elif isinstance(each, m.Discard):
                 self._store.discard(each.ids)
             elif isinstance(each, m.Fetch):
