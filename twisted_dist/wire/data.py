@@ -235,9 +235,9 @@ class DataProtocol(Protocol):
             if size >= PIECE_BYTES:
                 yield _framed([framed, request, *piece, False])
                 piece, size = ([], []), 0
-        if places[0]:
-            yield _framed([placed, request, *places])
-        yield _framed([framed, request, *piece, True])
+        # together: the other end need not wake twice
+        before = _framed([placed, request, *places]) if places[0] else b""
+        yield before + _framed([framed, request, *piece, True])
 
     # -- receiving
 
