@@ -59,8 +59,8 @@ class Options(DaemonOptions):
             "memory-limit",
             None,
             "auto",
-            "What a worker's tasks may use: bytes, 4GiB, 0.5 of the machine's memory, 0 for any, "
-            "or auto: the machine's, by the share of its cores",
+            "What a worker's tasks and values may use: bytes, 4GiB, 0.5 of the machine's memory, "
+            "0 for any, or auto: the machine's, by the share of its cores",
         ],
         [
             "local-directory",
