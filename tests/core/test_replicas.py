@@ -253,3 +253,20 @@ def test_data_that_is_forgotten_on_its_way(desk, what, number):
     assert not desk.core.state.tasks
     assert not desk.core.state.copying
     assert asked in desk.replies
+
+
+def test_whom_to_ask(desk):
+    """A client that asks once more where a result is hears of another holder."""
+    (task_id,) = done(desk)
+    ask(desk, "replicate", [task_id], 3)
+    for worker in (2, 3):
+        desk.tell(s.ReplicasAdded(worker, [task_id]))
+    told = set()
+    for request in range(3):
+        out = desk.tell(s.LocationsAsked(A, request, [task_id]))
+        ((address, ids),) = next(
+            each for each in out if isinstance(each, i.ReportLocations)
+        ).sources
+        assert ids == [task_id]
+        told.add(address)
+    assert told == {"h:1", "h:2", "h:3"}

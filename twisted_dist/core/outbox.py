@@ -107,7 +107,7 @@ class Outbox:
     def locations(
         self, client: SchedulerClient, request: int, tasks: dict[TaskId, SchedulerTask]
     ) -> None:
-        """Answer a client's `LocationsAsked`: one holder each, spread over them."""
+        """Answer a client's `LocationsAsked`: one holder each, and another when asked again."""
         sources: dict[Address, list[TaskId]] = {}
         aliases: list[list[TaskId]] = []
         for asked, task in tasks.items():
@@ -115,7 +115,8 @@ class Outbox:
                 aliases.append([asked, task.id])
         for task in dict.fromkeys(tasks.values()):
             if task.who_has:
-                holder = stayers(task.who_has)[0]
+                several = stayers(task.who_has)
+                holder = several[(task.id + request) % len(several)]
                 sources.setdefault(holder.address, []).append(task.id)
         self._other.append(ReportLocations(client.id, request, list(sources.items()), aliases))
 
