@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def client():
     """A client of two workers."""
-    with LocalCluster(2) as cluster, Client(cluster.scheduler_address) as client:
+    with LocalCluster(2) as cluster, Client(cluster) as client:
         client.wait_for_workers(2, 20)
         yield client
 

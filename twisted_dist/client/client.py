@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted_dist.access.find import GivenAccess
 from twisted_dist.access.roles import WORKER
@@ -22,13 +22,16 @@ from twisted_dist.errors import TwistedDistError
 from twisted_dist.execution.current import Pass, while_waiting
 from twisted_dist.wire.membership import Membership
 
+if TYPE_CHECKING:
+    from twisted_dist.launchers.local import LocalCluster
+
 
 class Client(UploadMethods):
     """Submits work to a network from any thread, script, REPL or notebook.
 
     Args:
-        address: the scheduler's ``host:port``; nothing starts an embedded `LocalCluster`
-            that ends with this client.
+        address: the scheduler's ``host:port``, or a `LocalCluster`; nothing starts one that
+            ends with this client.
         timeout: seconds to wait for a scheduler that is not there yet.
         name: shown by the scheduler.
         access: an `Access`, the path of an access file, or a join string; by default looked
@@ -46,7 +49,7 @@ class Client(UploadMethods):
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | LocalCluster | None = None,
         timeout: float = 10.0,
         name: str = "",
         access: GivenAccess = None,
@@ -57,8 +60,9 @@ class Client(UploadMethods):
         if address is None:
             from twisted_dist.launchers.local import LocalCluster
 
-            self.cluster = LocalCluster()
-            address = self.cluster.scheduler_address
+            address = self.cluster = LocalCluster()
+        if not isinstance(address, str):
+            address = address.scheduler_address
         try:
             self._connect(address, name, membership, timeout)
         except BaseException:
