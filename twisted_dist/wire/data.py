@@ -135,7 +135,10 @@ class DataProtocol(Protocol):
 
     def _introduce(self) -> None:
         probe = lend_probe()
-        self._send([HOST, os.getpid(), probe and probe.place(), self._reads])
+        if probe is None:
+            self._send([HOST, 0, None, self._reads])
+        else:
+            self._send([HOST, os.getpid(), probe.place(), self._reads])
 
     def no_word(self, result: Any, timeout_s: float) -> None:
         """The peer has not said within *timeout_s* what is `ready`'s to know."""
