@@ -71,7 +71,10 @@ class Channel:
         return message
 
     def _more(self) -> bool:
-        data = self._sock.recv(_READ_BYTES)
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except ConnectionResetError:  # closed, with something of ours unread: an end as any other
+            return False
         self._buffer += data
         return bool(data)
 
@@ -83,7 +86,10 @@ class Channel:
         self._buffer.clear()
         with memoryview(payload) as view:
             while have < length:
-                got = self._sock.recv_into(view[have:])
+                try:
+                    got = self._sock.recv_into(view[have:])
+                except ConnectionResetError:
+                    return None
                 if not got:
                     return None
                 have += got
