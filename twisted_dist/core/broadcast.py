@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define
 
 from twisted_dist.core import stimuli as s
@@ -13,7 +15,7 @@ from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import MEMORY, SchedulerTask
 
 #: times that a worker is told to fetch a value until it is left without
-TRIES = 3
+TRIES: Final = 3
 
 
 @define

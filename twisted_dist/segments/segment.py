@@ -13,8 +13,6 @@ ALIGNMENT: Final = 64
 #: of each segment, and in its first bytes: says that this is still the value that was meant
 TAG_BYTES: Final = 16
 _MAGIC: Final = b"td-seg"
-#: bytes that are read at a time where somebody else may wait
-READ_BYTES: Final = 256 * 1024
 
 
 def new_tag() -> bytes:

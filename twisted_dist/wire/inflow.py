@@ -9,6 +9,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from twisted.logger import Logger
+
 from twisted_dist.aliases import Value
 from twisted_dist.errors import ProtocolError
 from twisted_dist.segments.files import CAN_SHARE
@@ -33,6 +35,8 @@ class Sink(Protocol):
 class SegmentSink:
     """Writes a value into memory that is shared."""
 
+    log = Logger()
+
     def __init__(self, lengths: list[int]) -> None:
         self.left = span(lengths) - ALIGNMENT
         self._at = ALIGNMENT
@@ -56,7 +60,10 @@ class SegmentSink:
 
     def finish(self) -> Value | None:
         """The segment; None after a failure."""
-        return None if self._writing is None else self._writing.finish()
+        if self._writing is None:
+            self.log.error("no room for a value that came: {problem}", problem=self.problem)
+            return None
+        return self._writing.finish()
 
 
 class BytesSink:
