@@ -45,6 +45,7 @@ class SimWorker(Worker):
             name=name,
             resources=resources,
             insecure=True,
+            chance=Random(random.random()),
         )
 
     def _make_executor(self):
@@ -175,7 +176,13 @@ class SimCluster:
     def connect(self, timeout=10.0):
         """A client on a host of its own, and the Deferred of its connection."""
         host = self.net.host(self.new_ip(2))
-        client = AsyncClient(SCHEDULER, reactor=host, timeout=timeout, insecure=True)
+        client = AsyncClient(
+            SCHEDULER,
+            reactor=host,
+            timeout=timeout,
+            insecure=True,
+            chance=Random(self.random.random()),
+        )
         return client, client.start()
 
     def client(self):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any, Final, cast
 
 from twisted.internet import defer, task
@@ -32,10 +33,11 @@ from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire import commands, schema
-from twisted_dist.wire.entering import enter
+from twisted_dist.wire.dial import Dialled
+from twisted_dist.wire.link import SchedulerLink
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 RETRY_S: Final = 0.1
 #: seconds that an answer may take at least, however little of the timeout is left
@@ -70,7 +72,13 @@ class Session:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, address: str, name: str, membership: Membership, ticket: bytes = b""
+        self,
+        reactor: Any,
+        address: str,
+        name: str,
+        membership: Membership,
+        ticket: bytes = b"",
+        chance: Random | None = None,
     ) -> None:
         self.reactor = reactor
         self.membership = membership
@@ -78,7 +86,20 @@ class Session:
         self.name = name
         self.closed = False
         self._ticket = ticket
-        self._stream: StreamProtocol | None = None
+        self._link = SchedulerLink(
+            reactor,
+            address,
+            "client",
+            membership,
+            chance or Random(),
+            _FROM_SCHEDULER,
+            self._register,
+            self._received,
+            lambda: None,
+            self._lost,
+            lambda failure: None,
+            self._cut,
+        )
         self.records = Records(self.log)
         outbox = Outbox()
         self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
@@ -94,7 +115,7 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether the scheduler is there."""
-        return self._stream is not None and not self.closed
+        return self._link.session is not None and not self.closed
 
     # -- life, in the reactor's thread
 
@@ -110,24 +131,25 @@ class Session:
         while True:
             left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
             try:
-                await self._register(deadline, left)
+                await self._connect(deadline, left)
                 return
             except ConnectError:
                 if self.reactor.seconds() + RETRY_S >= deadline:
                     raise
                 await task.deferLater(self.reactor, RETRY_S)
 
-    async def _register(self, deadline: float, left: float) -> None:
-        self._welcome = defer.Deferred()
-        proto = await enter(self.reactor, self.address, "client", self.membership, left)
-        stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._lost)
-        self._stream = stream
-        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
+    async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
+        stream = session.first_stream()
         if self._ticket:
             ticket = {"ticket": self._ticket}
-            await proto.switch(commands.RegisterTask, stream, left, name=self.name, **ticket)
+            await proto.switch(commands.RegisterTask, stream, timeout_s, name=self.name, **ticket)
         else:
-            await proto.switch(commands.RegisterClient, stream, left, name=self.name)
+            await proto.switch(commands.RegisterClient, stream, timeout_s, name=self.name)
+
+    async def _connect(self, deadline: float, left: float) -> None:
+        self._welcome = defer.Deferred()
+        await self._link.connect(left)
+        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
         await self._welcome.addTimeout(left, self.reactor, self._unwelcome)
 
     async def close(self) -> None:
@@ -140,20 +162,24 @@ class Session:
         self.fetcher.close()
         self._tidier.close()
         self.sender.close()
-        if self._stream is not None and self._stream.transport is not None:
-            ended: defer.Deferred[None] = defer.Deferred()
+        ended: defer.Deferred[None] | None = None
+        if self._link.is_connected:
+            ended = defer.Deferred()
             self._ended.append(ended)
-            self._stream.end("this client was closed")
+        self._link.close("this client was closed")
+        if ended is not None:
             await ended
         self._fail_all("the client was closed")
 
     def _unwelcome(self, result: Any, timeout_s: float) -> None:
-        if self._stream is not None:
-            self._stream.end("no welcome")
+        self._link.end("no welcome")
         raise ConnectError(f"{self.address} took the connection and said nothing")
 
+    def _cut(self, is_cut: bool) -> None:
+        """A connection was lost, or is there again."""
+        (self.sender.detach if is_cut else self.sender.attach)()
+
     def _lost(self, reason: str) -> None:
-        self._stream = None
         self.sender.lose()
         self.leases.lose()
         if not self._welcome.called:
@@ -239,8 +265,9 @@ class Session:
             self.membership.learn(fields["keys"])
         else:
             self.submitter.index = fields["index"]
-            assert self._stream is not None  # which this came by
-            self.sender.begin(self._stream)
+            self._link.welcomed(fields["info"]["session"])
+            assert self._link.session is not None  # which this came by
+            self.sender.begin(self._link.session)
             self._welcome.callback(None)
 
     # -- asking

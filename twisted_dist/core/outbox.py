@@ -7,6 +7,7 @@ from twisted_dist.core.dispatch import Dispatch
 from twisted_dist.core.instructions import (
     CopyData,
     DropTasks,
+    EndClient,
     EndWorker,
     Instruction,
     LeaveNow,
@@ -175,3 +176,7 @@ class Outbox:
     def end_worker(self, worker: SchedulerWorker, reason: str) -> None:
         """Close the connection of a worker that is given up."""
         self._other.append(EndWorker(worker.id, reason))
+
+    def end_client(self, client: SchedulerClient, reason: str) -> None:
+        """Close the session of a client that is given up."""
+        self._other.append(EndClient(client.id, reason))

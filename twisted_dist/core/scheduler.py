@@ -82,8 +82,12 @@ class SchedulerCore:
             s.Heartbeat: members.heartbeat,
             s.WorkerJoined: members.worker_joined,
             s.WorkerLost: members.worker_lost,
+            s.WorkerCut: members.worker_cut,
+            s.WorkerBack: members.worker_back,
             s.RetirementWanted: retiring.wanted,
             s.ClientJoined: members.client_joined,
+            s.ClientCut: self._client_cut,
+            s.ClientBack: members.client_back,
             s.ClientLost: self._client_lost,
         }
 
@@ -101,6 +105,14 @@ class SchedulerCore:
         if worker is not None and self.state.copying:
             known = map(self.state.tasks.get, ids)
             how(worker, [task for task in known if task is not None])
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """This process has stood still for so long: no lease ran meanwhile."""
+        self.state.now = now
+        self._members.excuse(seconds)
+
+    def _client_cut(self, fact: s.ClientCut) -> None:
+        self._members.client_cut(fact, self._client_lost)
 
     def _client_lost(self, fact: s.ClientLost) -> None:
         client = self.state.clients.get(fact.client)

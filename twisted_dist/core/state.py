@@ -72,7 +72,7 @@ class SchedulerState:
 
     def note_room(self, worker: SchedulerWorker) -> None:
         """Keep `idle` and `roomy` true after a worker's load changed."""
-        if worker.busy < worker.nthreads and worker.retiring is None:
+        if worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut:
             self.roomy[worker] = self.idle[worker] = None
             return
         if worker in self.idle:

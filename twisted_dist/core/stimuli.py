@@ -32,6 +32,21 @@ class WorkerLost:
 
 
 @record
+class WorkerCut:
+    """A worker's connection was lost; it may dial again. It is *peer*: nothing was heard of it."""
+
+    peer: PeerId
+    reason: str
+
+
+@record
+class WorkerBack:
+    """It has dialled again, and its session goes on."""
+
+    worker: PeerId
+
+
+@record
 class Heartbeat:
     """A worker is alive; *metrics* are what it measured of itself."""
 
@@ -50,6 +65,20 @@ class ClientJoined:
 @record
 class ClientLost:
     """A client is gone; what only it wanted is released."""
+
+    client: PeerId
+
+
+@record
+class ClientCut:
+    """A client's connection was lost; it may dial again."""
+
+    client: PeerId
+
+
+@record
+class ClientBack:
+    """It has dialled again, and its session goes on."""
 
     client: PeerId
 
@@ -265,6 +294,10 @@ Stimulus = (
     DataPut
     | WorkerJoined
     | WorkerLost
+    | WorkerCut
+    | WorkerBack
+    | ClientCut
+    | ClientBack
     | RetirementWanted
     | Heartbeat
     | ClientJoined

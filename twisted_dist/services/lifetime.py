@@ -11,7 +11,7 @@ from attrs import frozen
 
 from twisted_dist.errors import UsageProblem
 from twisted_dist.wire import schema
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 #: seconds that a worker whose lifetime is over has to hand over what it has; then it leaves
 #: all the same. What it runs by then is run again elsewhere
@@ -114,7 +114,7 @@ class Lifetime:
         self._call: Any = None
         self._restarts = False
         self.is_over = False
-        self.stream: StreamProtocol | None = None
+        self.stream: StreamSession | None = None
 
     def begin(self) -> None:
         """A life begins: from now on its time runs, whether or not there is a scheduler."""

@@ -6,12 +6,19 @@ import secrets
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet import defer
 
 from twisted_dist.access.home import Home
-from twisted_dist.access.roles import ADMIN, MAY_LOOK, MAY_MOVE_DATA, MAY_SUBMIT, MAY_WORK
+from twisted_dist.access.roles import (
+    ADMIN,
+    MAY_LOOK,
+    MAY_MOVE_DATA,
+    MAY_REGISTER,
+    MAY_SUBMIT,
+    MAY_WORK,
+)
 from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
@@ -20,6 +27,7 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.logbook import LogBook
+from twisted_dist.services.sessions import Sessions
 from twisted_dist.services.shelf import Shelf
 from twisted_dist.services.tickets import Tickets
 from twisted_dist.services.views import VIEWS
@@ -29,6 +37,8 @@ from twisted_dist.wire.kinds import is_amounts
 from twisted_dist.wire.membership import Insecure
 from twisted_dist.wire.relay import Relays
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
+
+_FOR_CLIENTS: Final = (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply, i.EndClient)
 
 
 class Scheduler(ListeningService):
@@ -68,6 +78,7 @@ class Scheduler(ListeningService):
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
         self._tickets = Tickets(chosen, self.core.state)
         self._relays = Relays(chosen, secrets.token_bytes)
+        self._sessions = Sessions(chosen, secrets.token_bytes, self._excuse)
         self._log_book = LogBook()
         self._shelf = Shelf(chosen, self._tell_worker, self._reply, self._name_of)
         #: what workers say that the core need not know
@@ -76,6 +87,8 @@ class Scheduler(ListeningService):
             schema.UPLOAD_WANTED.number: self._shelf.piece_wanted,
             schema.UPLOADED.number: self._shelf.uploaded,
         }
+        #: whether, when it ends, members may wait for another scheduler at its address
+        self.returns = False
         self._numbers = count(1)
         self._workers: dict[int, WorkerEnd] = {}
         self._clients: dict[int, ClientEnd] = {}
@@ -115,10 +128,12 @@ class Scheduler(ListeningService):
             if self._authority is not None:
                 self._authority.close()
             raise
+        self._sessions.begin()
         return self.address
 
     async def stop_work(self) -> None:
-        """Forget the timer, end the relays; connections are ended by the caller."""
+        """Forget the timer, end the sessions and relays; connections are ended by the caller."""
+        self._sessions.close("the scheduler has ended", returns=self.returns)
         self._shelf.close()
         self._relays.close()
         if self._authority is not None:
@@ -146,6 +161,7 @@ class Scheduler(ListeningService):
             commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
             commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
             commands.RegisterTask: Responder(self._register_task, MAY_WORK),
+            commands.Resume: Responder(self._resume, MAY_REGISTER),
             commands.OpenRelay: Responder(self._open_relay, MAY_MOVE_DATA),
             commands.JoinRelay: Responder(
                 lambda proto, ticket: self._relays.join(ticket), MAY_WORK
@@ -205,15 +221,19 @@ class Scheduler(ListeningService):
             number,
             self._take,
             self._worker_gone,
+            self._worker_cut,
             self._turned,
             self._tickets.give,
             self._beside,
         )
         self._workers[number] = end
-        self._welcome(end)
+        self._welcome(end, proto, s.WorkerBack(number))
         self._shelf.worker_joined(number)
         self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
-        return end.protocol
+        return end.session.first_stream()
+
+    def _resume(self, proto: Any, token: bytes, received: int) -> Any:
+        return self._sessions.resume(proto, token, received)
 
     def _note_output(self, number: int, fields: dict[str, Any]) -> None:
         """A worker tells what its tasks have written."""
@@ -230,13 +250,13 @@ class Scheduler(ListeningService):
         end = self._workers.get(number)
         if end is not None:
             end.send(payload)
-            end.protocol.flush()
+            end.session.flush()
 
     def _reply(self, client: int, request: int, error: str, result: Any) -> None:
         end = self._clients.get(client)
         if end is not None:
             end.send(schema.ANSWER.pack(request, error, result))
-            end.protocol.flush()
+            end.session.flush()
 
     def _name_of(self, number: int) -> str:
         worker = self.core.state.workers.get(number)
@@ -244,10 +264,10 @@ class Scheduler(ListeningService):
 
     def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
         self._tickets.take(ticket)
-        return self._add_client(name, is_admin=False)
+        return self._add_client(proto, name, is_admin=False)
 
     def _register_client(self, proto: Any, name: str) -> Any:
-        return self._add_client(name, self._authority is None or proto.role == ADMIN)
+        return self._add_client(proto, name, self._authority is None or proto.role == ADMIN)
 
     def _open_relay(self, proto: Any, name: str, address: str) -> Any:
         """Somebody cannot dial a worker: that one is asked to come here, and both are joined."""
@@ -261,29 +281,31 @@ class Scheduler(ListeningService):
         relay = self._relays.open(asker, address)
         proto.when_lost.append(relay.asker_gone)
         end.send(schema.RELAY.pack(relay.ticket, asker))
-        end.protocol.flush()
+        end.session.flush()
         return relay.answer
 
-    def _add_client(self, name: str, is_admin: bool) -> Any:
+    def _add_client(self, proto: Any, name: str, is_admin: bool) -> Any:
         number = next(self._numbers)
         end = ClientEnd(
             number,
             self._take,
             self._answer_client,
             self._client_gone,
+            self._client_cut,
             self._turned,
             is_admin,
             self._shelf.asked,
         )
         self._clients[number] = end
-        self._welcome(end)
+        self._welcome(end, proto, s.ClientBack(number))
         self.stimulate(s.ClientJoined(number, name))
-        return end.protocol
+        return end.session.first_stream()
 
-    def _welcome(self, end: WorkerEnd | ClientEnd) -> None:
+    def _welcome(self, end: WorkerEnd | ClientEnd, proto: Any, back: s.Stimulus) -> None:
+        token = self._sessions.open(end.session, proto.certificate, lambda: self.stimulate(back))
         if self._authority is not None:
             end.send(schema.KEYS.pack(self._authority.keys()))
-        end.send(schema.WELCOME.pack(end.number, {"scheduler": self.address}))
+        end.send(schema.WELCOME.pack(end.number, {"session": token}))
 
     def _keys_changed(self) -> None:
         """Credentials were given, revoked or have expired: whoever they were, all are told."""
@@ -293,15 +315,21 @@ class Scheduler(ListeningService):
         ends: list[WorkerEnd | ClientEnd] = [*self._workers.values(), *self._clients.values()]
         for end in ends:
             end.send(keys)
-            end.protocol.flush()
+            end.session.flush()
+
+    def _worker_cut(self, number: int, reason: str) -> None:
+        self.stimulate(s.WorkerCut(number, reason))
 
     def _worker_gone(self, number: int, reason: str) -> None:
-        del self._workers[number]
+        self._sessions.forget(self._workers.pop(number).session)
         self._shelf.worker_gone(number)
         self.stimulate(s.WorkerLost(number, reason))
 
+    def _client_cut(self, number: int, reason: str) -> None:
+        self.stimulate(s.ClientCut(number))
+
     def _client_gone(self, number: int, reason: str) -> None:
-        del self._clients[number]
+        self._sessions.forget(self._clients.pop(number).session)
         self._shelf.client_gone(number)
         self.stimulate(s.ClientLost(number))
 
@@ -343,7 +371,7 @@ class Scheduler(ListeningService):
             if isinstance(each, i.Log):
                 (self.log.warn if each.is_warning else self.log.info)("{text}", text=each.text)
                 continue
-            if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply)):
+            if isinstance(each, _FOR_CLIENTS):
                 end = self._clients.get(each.client)
             else:
                 end = self._workers.get(each.worker)
@@ -351,7 +379,7 @@ class Scheduler(ListeningService):
                 end.execute(each)
                 touched[end] = None
         for end in touched:
-            end.protocol.flush()
+            end.session.flush()
 
     def _rearm(self) -> None:
         """See that the timer is set early enough; one that is early finds nothing to do."""
@@ -366,8 +394,12 @@ class Scheduler(ListeningService):
         delay = max(0.0, deadline - self.reactor.seconds())
         self._timer = self.reactor.callLater(delay, self._expire)
 
+    def _excuse(self, seconds: float) -> None:
+        self.core.excuse(seconds, self.reactor.seconds())
+
     def _expire(self) -> None:
         self._timer = None
+        self._sessions.notice_stall()
         self._execute(self.core.expire(self.reactor.seconds()))
         self._conclude()
 

@@ -103,6 +103,16 @@ class RegisterTask(amp.ProtocolSwitchCommand):
     errors: ClassVar = _ERRORS
 
 
+class Resume(amp.ProtocolSwitchCommand):
+    """A task stream goes on, whose connection was lost: *received* bytes had come by then.
+
+    Answered within the stream, with how many had come there. Refused where the session is over.
+    """
+
+    arguments: ClassVar = [(b"token", amp.String()), (b"received", amp.Integer())]
+    errors: ClassVar = _ERRORS
+
+
 class OpenData(amp.ProtocolSwitchCommand):
     """Bulk data from or to a worker; from the answer on, `wire.data`'s protocol."""
 

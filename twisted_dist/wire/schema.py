@@ -187,6 +187,10 @@ def _message(number: int, name: str, fields: str, parallel: str = "") -> Message
 # scheduler → either
 WELCOME = _message(1, "welcome", "index:int info:any")
 KEYS = _message(2, "keys", "keys:keys")
+# either → the other, of the session itself
+ARRIVED = _message(3, "arrived", "position:int")
+RESUMED = _message(4, "resumed", "received:int")
+BYE = _message(5, "bye", "reason:str returns:bool")
 # client → scheduler
 FUNCTION = _message(10, "function", "digest:bytes name:str blob:bytes")
 SUBMIT = _message(
