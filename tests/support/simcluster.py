@@ -76,7 +76,10 @@ class SimCluster:
         self.world = World()
         self.net = SimNet(self.random.random())
         self.scheduler = SimScheduler(
-            reactor=self.net.host(SCHEDULER_IP), host=SCHEDULER_IP, insecure=True
+            reactor=self.net.host(SCHEDULER_IP),
+            host=SCHEDULER_IP,
+            insecure=True,
+            chance=Random(self.random.random()),
         )
         self.workers = {}
         self._made = 0

@@ -46,6 +46,7 @@ LEAST_ANSWER_S: Final = 0.05
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
     schema.KEYS.number,
+    schema.PEERS.number,
     schema.FINISHED.number,
     schema.ERRED.number,
     schema.LOCATED.number,
@@ -144,7 +145,8 @@ class Session:
             ticket = {"ticket": self._ticket}
             await proto.switch(commands.RegisterTask, stream, timeout_s, name=self.name, **ticket)
         else:
-            await proto.switch(commands.RegisterClient, stream, timeout_s, name=self.name)
+            said = {"name": self.name, "index": self.submitter.index, **self._link.earlier()}
+            await proto.switch(commands.RegisterClient, stream, timeout_s, **said)
 
     async def _connect(self, deadline: float, left: float) -> None:
         self._welcome = defer.Deferred()
@@ -261,11 +263,13 @@ class Session:
             error = fields["error"]
             result = RefusedError(error) if error else fields["result"]
             self._questions.answered(fields["request"], result)
+        elif number == schema.PEERS.number:
+            self._link.learn_peers(**fields)
         elif number == schema.KEYS.number:
             self.membership.learn(fields["keys"])
         else:
             self.submitter.index = fields["index"]
-            self._link.welcomed(fields["info"]["session"])
+            self._link.welcomed(**fields["info"])
             assert self._link.session is not None  # which this came by
             self.sender.begin(self._link.session)
             self._welcome.callback(None)

@@ -193,6 +193,8 @@ def _progress(state: SchedulerState) -> Iterator[str]:
 
     What waits for its data at a busy worker is looked at now and then, by `core.balance`.
     """
+    if state.recovering:
+        return
     if state.touched or state.fresh:
         yield "somebody has room, or tasks, that were not looked at"
     runnable = state.ready.peek() is not None

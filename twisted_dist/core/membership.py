@@ -50,6 +50,7 @@ class Membership:
         state.workers[worker.id] = worker
         state.by_address[worker.address] = worker
         self._watch(worker)
+        worker.is_cut = fact.claims
         state.touch(worker)
         for demand in state.demands.values():
             state.choose(demand)

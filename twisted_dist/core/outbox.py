@@ -165,6 +165,13 @@ class Outbox:
             message = self._drop[worker] = DropTasks(worker.id, [])
         message.ids.append(task.id)
 
+    def drop_id(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+        """Likewise, of a task that is nobody's."""
+        message = self._drop.get(worker)
+        if message is None:
+            message = self._drop[worker] = DropTasks(worker.id, [])
+        message.ids.append(task_id)
+
     def stop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Ask *worker* to end a task, should it run."""
         message = self._stop.get(worker)

@@ -64,6 +64,11 @@ class SchedulerState:
         self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
+        #: members of an earlier life of this scheduler return: nothing is given out until they
+        #: have said what they have
+        self.recovering = False
+        #: attempts are higher; more than any number of an earlier life
+        self.attempt_base = 0
         self.submitted = 0
         self.outbox = Outbox()
         self.story = Story()

@@ -21,6 +21,48 @@ class WorkerJoined:
     nthreads: int
     #: ``{name: amount}`` in `core.options.RESOURCE_UNIT`
     resources: Mapping[str, int] = field(factory=dict)
+    #: it was here before, or in an earlier life of this scheduler, and says next what it has
+    claims: bool = False
+
+
+@record
+class MemberReturned:
+    """A member of an earlier life of this scheduler is about to come.
+
+    Attributes:
+        peers: how many workers it knew of.
+        generation: how often the scheduler had begun anew, as far as it knew.
+    """
+
+    peers: int
+    generation: int
+
+
+@record
+class ResultsClaimed:
+    """A worker holds these results, of these attempts (0 for copies and scattered data)."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    nbytes: Sequence[int]
+
+
+@record
+class TasksClaimed:
+    """A worker has these attempts, begun or not; those in *waiting* wait for other tasks."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    waiting: Sequence[TaskId]
+
+
+@record
+class AllClaimed:
+    """A worker has said all that it has."""
+
+    worker: PeerId
 
 
 @record
@@ -295,6 +337,10 @@ Stimulus = (
     | WorkerJoined
     | WorkerLost
     | WorkerCut
+    | MemberReturned
+    | ResultsClaimed
+    | TasksClaimed
+    | AllClaimed
     | WorkerBack
     | ClientCut
     | ClientBack

@@ -1,4 +1,4 @@
-"""The sessions of a scheduler's members: by token, with a beat for all of them."""
+"""The sessions of a scheduler's members: by token."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import frozen
-from twisted.internet import task
-from twisted.logger import Logger
 
 from twisted_dist.access.credential import Certificate
 from twisted_dist.errors import ProtocolError, RefusedError
@@ -32,35 +30,20 @@ class Sessions:
     Args:
         reactor: for the time.
         random_bytes: makes tokens.
-        excuse: told for how many seconds this process stood still.
     """
 
-    log = Logger()
-
-    def __init__(
-        self,
-        reactor: Any,
-        random_bytes: Callable[[int], bytes],
-        excuse: Callable[[float], None],
-    ) -> None:
+    def __init__(self, reactor: Any, random_bytes: Callable[[int], bytes]) -> None:
         self._reactor = reactor
         self._random_bytes = random_bytes
-        self._excuse = excuse
         self._known: dict[bytes, _Known] = {}
-        self._beat = task.LoopingCall(self._tick)
-        self._beat.clock = reactor
         self._last = 0.0
 
     def begin(self) -> None:
-        """Beat from now on."""
+        """The time runs from now on."""
         self._last = self._reactor.seconds()
-        ended = self._beat.start(BEAT_S, now=False)
-        ended.addErrback(lambda f: self.log.failure("the beat has failed", failure=f))
 
     def close(self, why: str, *, returns: bool) -> None:
         """End all sessions; *returns* where members may wait for another scheduler here."""
-        if self._beat.running:
-            self._beat.stop()
         known, self._known = self._known, {}
         for each in known.values():
             each.session.end(why, returns=returns)
@@ -93,16 +76,14 @@ class Sessions:
         known.back()
         return stream
 
-    def notice_stall(self) -> None:
-        """If this process has just stood still, nobody was silent meanwhile."""
+    def stood_still(self) -> float:
+        """Seconds for which this process has just stood still; to be asked every `BEAT_S`."""
         now = self._reactor.seconds()
         late = now - self._last - BEAT_S
         self._last = now
-        if late > STALL_S:
-            self.log.warn("this scheduler stood still for {late:.0f} s", late=late)
-            self._excuse(late)
+        return late if late > STALL_S else 0.0
 
-    def _tick(self) -> None:
-        self.notice_stall()
+    def beat(self) -> None:
+        """Say to all that this end is there, and notice who is not."""
         for each in list(self._known.values()):
             each.session.beat()

@@ -129,6 +129,8 @@ class Worker(ListeningService):
         )
         self._passes.link = self._link
         self._first: defer.Deferred[str] | None = None
+        #: the scheduler has been told all that is here, and is told what changes
+        self._is_known = False
         #: memory is kept for later values, here
         self._is_keeping = False
         self._restarting: defer.Deferred[None] | None = None
@@ -209,6 +211,7 @@ class Worker(ListeningService):
             name=self.name,
             nthreads=self.nthreads,
             resources=self.resources,
+            **self._link.earlier(),
         )
 
     def _refused(self, failure: Failure) -> None:
@@ -216,9 +219,13 @@ class Worker(ListeningService):
             first, self._first = self._first, None
             first.errback(failure)
 
-    def _welcomed(self) -> None:
+    def _welcomed(self, index: int, info: Any) -> None:
+        returns = self._link.was_welcome
+        self._number = index
+        self._link.welcomed(**info)
         self._lifetime.stream = self._link.session
-        self._execute(self.core.report_held())
+        self._is_known = True
+        self._execute(self.core.claims() if returns else self.core.report_held())
         self.registered(self)
         if self._first is not None:
             first, self._first = self._first, None
@@ -226,13 +233,14 @@ class Worker(ListeningService):
 
     def _scheduler_gone(self, reason: str) -> None:
         self._lifetime.stream = None
+        self._is_known = False
         self._passes.lost(reason)
         if self._stopping is not None:
             return
         note = self.log.warn if self._restarting is None else self.log.info
         note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
-        self._uploads.forget()
-        self._execute(self.core.reset())
+        if self._restarting is None:
+            self._uploads.lose()
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back
         elif self._restarting is None:
@@ -253,6 +261,8 @@ class Worker(ListeningService):
         if self._restarting is not None:
             return
         self._uploads.forget()
+        self._is_known = False
+        self._execute(self.core.reset())
         self._restarting = defer.maybeDeferred(self._executor.restart)
         self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
         self._restarting.addCallback(lambda _: self._restarted())
@@ -324,13 +334,13 @@ class Worker(ListeningService):
             (self._lifetime.may_end if self._lifetime.is_over else self._restart)()
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
+        elif number == schema.PEERS.number:
+            self._link.learn_peers(**fields)
         elif number == schema.KEYS.number:
             self._membership.learn(fields["keys"])
             self._factory.end_unwelcome()
         else:
-            self._number = fields["index"]
-            self._link.welcomed(fields["info"]["session"])
-            self._welcomed()
+            self._welcomed(**fields)
 
     def _told(self, fact: object) -> None:
         """By the executor."""
@@ -347,8 +357,8 @@ class Worker(ListeningService):
         for each in instructions:
             schema_of = REPORTS.get(type(each))
             if schema_of is not None:
-                for payload in schema_of.encode(each):
-                    self._link.send(payload)
+                if self._is_known:  # else it is told with all that is here
+                    self._link.send_all(schema_of.encode(each))
             elif isinstance(each, m.Execute):
                 self._uploads.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):

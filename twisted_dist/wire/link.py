@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -45,8 +45,8 @@ class SchedulerLink:
         cut: called with True when a connection is lost, with False when there is another.
 
     Attributes:
+        life: of the scheduler that has said yes last; empty before.
         session: the one that is on; None before the first registration and after `gone`.
-        was_welcome: a scheduler has once said yes.
     """
 
     log = Logger()
@@ -79,7 +79,9 @@ class SchedulerLink:
         self._failed = failed
         self._tell_cut = cut
         self.session: StreamSession | None = None
-        self.was_welcome = False
+        self.life = b""
+        self._peers = 0
+        self._generation = 0
         self._dialling: defer.Deferred[None] | None = None
         self._is_closed = False
         self._beat = task.LoopingCall(self._tick)
@@ -89,6 +91,11 @@ class SchedulerLink:
     def is_connected(self) -> bool:
         """Whether what is said now is on its way."""
         return self.session is not None and self.session.stream is not None
+
+    @property
+    def was_welcome(self) -> bool:
+        """Whether a scheduler has once said yes."""
+        return bool(self.life)
 
     @property
     def is_dialling(self) -> bool:
@@ -116,11 +123,19 @@ class SchedulerLink:
         if self.session is not None:
             self.session.end(why, returns=not self._is_closed)
 
-    def welcomed(self, token: bytes) -> None:
-        """The scheduler has said yes, and how the session is called."""
+    def earlier(self) -> dict[str, Any]:
+        """What a registration says of the life of the scheduler in which this member was."""
+        return {"life": self.life, "generation": self._generation, "peers": self._peers}
+
+    def learn_peers(self, workers: int, generation: int) -> None:
+        """The scheduler has told how many workers there are."""
+        self._peers, self._generation = workers, generation
+
+    def welcomed(self, session: bytes, life: bytes) -> None:
+        """The scheduler has said yes, how the session is called, and which life this is."""
         assert self.session is not None  # by which it was said
-        self.session.token = token
-        self.was_welcome = True
+        self.session.token = session
+        self.life = life
         if not self._beat.running:
             ended = self._beat.start(BEAT_S)
             ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
@@ -140,6 +155,11 @@ class SchedulerLink:
         """Say something, now or when there is a connection again; to nobody without a session."""
         if self.session is not None:
             self.session.send(payload)
+
+    def send_all(self, payloads: Iterable[bytes]) -> None:
+        """As `send`, of several."""
+        if self.session is not None:
+            self.session.send_all(payloads)
 
     def flush(self) -> None:
         """Write what was said."""

@@ -25,6 +25,9 @@ _FROM_WORKER: Final = {
     schema.COPIES.number: s.ReplicasAdded,
     schema.PUT.number: s.DataPut,
     schema.SECEDED.number: s.TasksSeceded,
+    schema.RESULTS_CLAIMED.number: s.ResultsClaimed,
+    schema.TASKS_CLAIMED.number: s.TasksClaimed,
+    schema.ALL_CLAIMED.number: s.AllClaimed,
     schema.RETIRE.number: s.RetirementWanted,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
