@@ -83,6 +83,10 @@ class Sender:
         """There is none for the moment; in the reactor's thread."""
         self._line = None
 
+    def pause(self) -> None:
+        """The scheduler knows nothing of this client any more; another one will, maybe."""
+        self._stream = self._line = None
+
     def lose(self) -> None:
         """The connection is gone; in the reactor's thread."""
         self._stream = self._line = None
@@ -156,8 +160,9 @@ class Sender:
             self._woken = False
         stream = self._stream
         if stream is None:
-            self._outbox.clear()
-            self._unsent()
+            if self._is_lost:
+                self._outbox.clear()
+                self._unsent()
             return
         with self._writing:
             # counted first: whatever needs these was put into the outbox before they were dropped

@@ -21,6 +21,7 @@ from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.fetching import Fetcher, Located
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
+from twisted_dist.client.journal import Data, Journal
 from twisted_dist.client.leases import Leases
 from twisted_dist.client.outbox import Ids, Outbox
 from twisted_dist.client.pickling import Calls
@@ -40,6 +41,9 @@ from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.session import StreamSession
 
 RETRY_S: Final = 0.1
+#: seconds for which a scheduler that is gone is waited for: time to start it again, and its
+#: machine too; as long as a worker does (``--death-timeout``)
+PATIENCE_S: Final = 300.0
 #: seconds that an answer may take at least, however little of the timeout is left
 LEAST_ANSWER_S: Final = 0.05
 
@@ -80,6 +84,7 @@ class Session:
         membership: Membership,
         ticket: bytes = b"",
         chance: Random | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.reactor = reactor
         self.membership = membership
@@ -87,6 +92,10 @@ class Session:
         self.name = name
         self.closed = False
         self._ticket = ticket
+        self._patience_s = patience_s
+        #: ends the waiting for a scheduler that is out of reach
+        self._giving_up: Any = None
+        self._is_lost = False
         self._link = SchedulerLink(
             reactor,
             address,
@@ -97,14 +106,17 @@ class Session:
             self._register,
             self._received,
             lambda: None,
-            self._lost,
+            self._gone,
             lambda failure: None,
             self._cut,
         )
         self.records = Records(self.log)
         outbox = Outbox()
         self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
-        self.submitter = Submitter(outbox, self.records, self.sender.wake, self.sender.drop)
+        self._journal = journal = Journal(self.records)
+        self.submitter = Submitter(
+            outbox, self.records, self.sender.wake, self.sender.drop, journal
+        )
         self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
         self._welcome: defer.Deferred[None] = defer.Deferred()
@@ -116,7 +128,7 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether the scheduler is there."""
-        return self._link.session is not None and not self.closed
+        return self._link.was_welcome and not self._is_lost and not self.closed
 
     # -- life, in the reactor's thread
 
@@ -171,6 +183,7 @@ class Session:
         self._link.close("this client was closed")
         if ended is not None:
             await ended
+        self._be_glad()
         self._fail_all("the client was closed")
 
     def _unwelcome(self, result: Any, timeout_s: float) -> None:
@@ -179,9 +192,47 @@ class Session:
 
     def _cut(self, is_cut: bool) -> None:
         """A connection was lost, or is there again."""
-        (self.sender.detach if is_cut else self.sender.attach)()
+        if is_cut:
+            self.sender.detach()
+            self._have_patience()
+        else:
+            self._be_glad()
+            self.sender.attach()
+
+    def _have_patience(self) -> None:
+        """The scheduler is out of reach; not for ever."""
+        if self._giving_up is None:
+            self._giving_up = self.reactor.callLater(self._patience_s, self._give_up)
+
+    def _be_glad(self) -> None:
+        """It is there."""
+        if self._giving_up is not None and self._giving_up.active():
+            self._giving_up.cancel()
+        self._giving_up = None
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        why = f"it was out of reach for {self._patience_s:g} s"
+        self.log.error("gives up the scheduler at {s}: {why}", s=self.address, why=why)
+        self._is_lost = True
+        self._link.close(why)
+        self._lost(why)
+
+    def _gone(self, reason: str, may_return: bool) -> None:
+        """The session is over; the next scheduler is told everything again."""
+        self.leases.lose()
+        # a task's ticket serves once
+        if not may_return or not self._link.was_welcome or self.closed or self._ticket:
+            self._lost(reason)
+            return
+        self.sender.pause()
+        self._have_patience()
+        self._link.dial()
 
     def _lost(self, reason: str) -> None:
+        """Nothing will be heard of the scheduler any more."""
+        self._be_glad()
+        self._is_lost = self._link.was_welcome
         self.sender.lose()
         self.leases.lose()
         if not self._welcome.called:
@@ -206,11 +257,13 @@ class Session:
 
     def cancel(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks do not run."""
+        self._journal.cancel(ids)
         for payload in schema.CANCEL.encode(Ids(list(ids))):
             self.sender.send(payload)
 
     def let_run(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks run to their end, whoever holds futures of them."""
+        self._journal.let_run(ids)
         for payload in schema.RUNAWAYS.encode(Ids(list(ids))):
             self.sender.send(payload)
 
@@ -225,6 +278,7 @@ class Session:
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
             record.nbytes = value_nbytes(value)
+            record.origin = Data(record.id, record.nbytes)
             self.records.add(record)
             records.append(record)
             ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
@@ -268,11 +322,31 @@ class Session:
         elif number == schema.KEYS.number:
             self.membership.learn(fields["keys"])
         else:
-            self.submitter.index = fields["index"]
-            self._link.welcomed(**fields["info"])
-            assert self._link.session is not None  # which this came by
-            self.sender.begin(self._link.session)
+            self._welcomed(**fields)
+
+    def _welcomed(self, index: int, info: Any) -> None:
+        returns = self._link.was_welcome
+        self.submitter.index = index
+        self._link.welcomed(**info)
+        session = self._link.session
+        assert session is not None  # which this came by
+        self._be_glad()
+        if returns:
+            self._retell(session)
+        self.sender.begin(session)
+        self.sender.drain()
+        if not self._welcome.called:
             self._welcome.callback(None)
+
+    def _retell(self, session: StreamSession) -> None:
+        """Say again all that this client is owed, to a scheduler that knows nothing of it."""
+        self.log.info("the scheduler at {s} has begun anew", s=self.address)
+        payloads, orphans = self._journal.retell()
+        session.send_all(payloads)
+        for each in orphans:
+            told = "it was handed over by a scheduler that has begun anew since"
+            self.records.erred(each, LOST, ("connection", b"", told))
+        self._questions.ask_again(session.send)
 
     # -- asking
 

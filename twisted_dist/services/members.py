@@ -271,7 +271,7 @@ class Members:
 
     def _worker_died(self, number: int, reason: str) -> None:
         if number in self.workers:
-            self.workers[number].session.end(reason)
+            self.workers[number].session.end(reason, returns=True)
 
     def _worker_gone(self, number: int, reason: str) -> None:
         self._sessions.forget(self.workers.pop(number).session)

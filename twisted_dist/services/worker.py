@@ -231,7 +231,7 @@ class Worker(ListeningService):
             first, self._first = self._first, None
             first.callback(self.address)
 
-    def _scheduler_gone(self, reason: str) -> None:
+    def _scheduler_gone(self, reason: str, may_return: bool) -> None:
         self._lifetime.stream = None
         self._is_known = False
         self._passes.lost(reason)
@@ -241,6 +241,8 @@ class Worker(ListeningService):
         note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
         if self._restarting is None:
             self._uploads.lose()
+        else:
+            self._execute(self.core.reset())
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back
         elif self._restarting is None:

@@ -39,8 +39,8 @@ class SchedulerLink:
         register: makes a new session's stream of a connection that was greeted.
         received: called with each message's number and fields.
         beat: called every `BEAT_S` while there is a connection.
-        gone: called with one line that says why when a session is over: what the scheduler
-            knew of this member it knows no more. Whether to `dial` again is the owner's to say.
+        gone: called when a session is over, with one line that says why, and whether it is of
+            use to `dial` again: what the scheduler knew of this member it knows no more.
         failed: called with a Failure where the first registration is refused.
         cut: called with True when a connection is lost, with False when there is another.
 
@@ -62,7 +62,7 @@ class SchedulerLink:
         register: Callable[[Dialled, StreamSession, float], Awaitable[None]],
         received: Callable[[int, dict[str, Any]], None],
         beat: Callable[[], None],
-        gone: Callable[[str], None],
+        gone: Callable[[str, bool], None],
         failed: Callable[[Failure], None],
         cut: Callable[[bool], None] = lambda is_cut: None,
     ) -> None:
@@ -259,8 +259,7 @@ class SchedulerLink:
 
     def _over(self, why: str) -> None:
         """The session is over."""
-        if self.session is None:
-            return
-        self.session = None
-        self._stop_beat()
-        self._gone(why)
+        session, self.session = self.session, None
+        if session is not None:
+            self._stop_beat()
+            self._gone(why, session.may_return)

@@ -153,7 +153,7 @@ class WorkerEnd:
                 for start in range(0, len(ids), AT_ONCE):
                     self.send(schema.COPY.pack([[address, ids[start : start + AT_ONCE]]]))
         elif isinstance(instruction, i.EndWorker):
-            self.session.end(instruction.reason)
+            self.session.end(instruction.reason, returns=True)
         else:
             self.session.send_all(_TO_WORKER[type(instruction)].encode(instruction))
 
@@ -265,6 +265,6 @@ class ClientEnd:
     def execute(self, instruction: i.Instruction) -> None:
         """Put an instruction on the wire."""
         if isinstance(instruction, i.EndClient):
-            self.session.end(instruction.reason)
+            self.session.end(instruction.reason, returns=True)
         else:
             self.session.send_all(_TO_CLIENT[type(instruction)].encode(instruction))

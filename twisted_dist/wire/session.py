@@ -53,7 +53,7 @@ class StreamSession:
     Attributes:
         token: names the session, at the scheduler; empty until that has said it.
         stream: the connection, while there is one.
-        returns: the peer has said that it may come back, knowing nothing of this session.
+        may_return: a session that follows this one, when it is over, makes sense.
         lock: held while the connection is written to.
     """
 
@@ -76,7 +76,7 @@ class StreamSession:
         self.max_bytes = max_bytes
         self.token = b""
         self.stream: StreamProtocol | None = None
-        self.returns = False
+        self.may_return = True
         self.lock: Any = nullcontext()
         self._outbox: list[bytes] = []
         self._kept = Replay()
@@ -230,7 +230,7 @@ class StreamSession:
             if number == schema.ARRIVED.number:
                 self._kept.arrived(**fields)
             elif number == schema.BYE.number:
-                self.returns = fields["returns"]
+                self.may_return = fields["returns"]
                 self._over = fields["reason"]
                 self.transport.loseConnection()
             else:
@@ -251,6 +251,7 @@ class StreamSession:
     def fail(self, why: str) -> None:
         """The peer has said what nobody may: nothing of it can be trusted any more."""
         self._over = self._over or why
+        self.may_return = False
 
     def detached(self, stream: StreamProtocol, why: str) -> None:
         """A connection is lost."""
