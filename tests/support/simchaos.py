@@ -15,7 +15,7 @@ from tests.support.simload import NAMES, OUT_OF_REACH, RESOURCES, Load
 from tests.support.simrecipes import LIMITS, RECIPES
 from tests.support.simsharing import SHARING
 from twisted_dist.core.answers import ALLOWED_FAILURES
-from twisted_dist.errors import ConnectError, TaskKilledError, WorkerLostError
+from twisted_dist.errors import ConnectError, DependencyLostError, TaskKilledError, WorkerLostError
 
 #: the longest that a plain task takes, seconds
 PACES_S = (0.01, 0.2, 1.0)
@@ -38,6 +38,9 @@ MORE = (
     *((each, 0.25) for each in SHARING),
     (RETIRING, 0.25),
 )
+#: of runs in which the scheduler may be killed, and what is not lost with it
+RESTART_SHARE = 0.3
+SURVIVING = (LIMITS, RETIRING)
 #: by which factor that comes more often there than it says
 EMPHASIS = 2
 #: of clients that close while others go on
@@ -76,6 +79,9 @@ class Chaos:
         self._loads = []
         self._connecting = {}
         more = [recipes for recipes, share in MORE if self.random.random() < share]
+        self._may_restart = self.random.random() < RESTART_SHARE
+        if self._may_restart:  # what is shared is lost with the scheduler, and tasks' clients are
+            more = [each for each in more if each in SURVIVING]
         recipes = {recipe: n * EMPHASIS for each in more for recipe, n in each.items()} | RECIPES
         self._books = Books(self.cluster.watch.guard, recipes)
         self._janitor = None
@@ -120,7 +126,9 @@ class Chaos:
                 self.cluster.add_worker(*how)
             else:
                 self._soon(self.cluster.add_worker, *how)
-        self._faults = Faults(self.cluster, Random(random.random()), self._window_s)
+        self._faults = Faults(
+            self.cluster, Random(random.random()), self._window_s, self._may_restart
+        )
         self._books.faults = self._faults
         tasks = random.choice(TASKS)
         clients = random.choice([1, 1, 2, 3])
@@ -154,7 +162,8 @@ class Chaos:
 
     def _close(self, load):
         """A Deferred, unless it is dead."""
-        load.is_cut_off = load.gone
+        load.is_cut_off = load.gone or not load.client.session._reach._link.is_connected
+        load.closed_in = self.cluster.generation
         if not load.host.dead:
             return load.client.close()
 
@@ -226,6 +235,9 @@ class Chaos:
             excuses.add(WorkerLostError)
         if self.cluster.world.deaths >= ALLOWED_FAILURES:
             excuses.add(TaskKilledError)
+        if load.client.session.submitter.index in self.cluster.watch.returned:
+            # what others have given it is not its to tell of again
+            excuses |= OUT_OF_REACH | {DependencyLostError}
         if load.gone:
             excuses |= OUT_OF_REACH
         return excuses
@@ -295,6 +307,9 @@ class Chaos:
         tasks = self.cluster.scheduler.core.state.tasks.values()
         left = [f"{task.name} is kept for nobody" for task in tasks]
         for load in self._living():
+            # a scheduler that has begun anew learns from nobody what a client let run that went
+            if load.closed_in not in (None, self.cluster.generation):
+                continue
             # one that was lost may not have told of them, and what was killed was given up
             if not load.is_cut_off and not self._excuses(load) - OUT_OF_REACH:
                 missing = set(load.marks) - self.cluster.world.marks

@@ -65,6 +65,7 @@ class SimCluster:
 
     Attributes:
         workers: those that live, by the address of their host.
+        generation: how often the scheduler was started again.
         returning: names of workers that will live again, likewise.
         on_left: called with each worker that has ended by itself.
         watch: what looks.
@@ -76,6 +77,7 @@ class SimCluster:
         self.world = World()
         self.net = SimNet(self.random.random())
         self.scheduler = self._make_scheduler()
+        self.generation = 0
         self.workers = {}
         self._made = 0
         self._graves = []
@@ -106,6 +108,7 @@ class SimCluster:
     def restart_scheduler(self, delay_s):
         """Kill -9 the scheduler, and start another one, *delay_s* seconds later."""
         self.net.note("scheduler killed", delay_s)
+        self.generation += 1
         self._graves.insert(0, self.scheduler)
         self.net.kill(SCHEDULER_IP)
 

@@ -32,19 +32,23 @@ class Faults:
         cluster: to whom.
         random: draws them.
         window_s: seconds within which they begin.
+        may_restart: the scheduler may be killed, and started again.
 
     Attributes:
         count: how many there will be.
         harmless: whether nothing may be lost, nor done twice.
     """
 
-    def __init__(self, cluster, random, window_s):
+    def __init__(self, cluster, random, window_s, may_restart=False):
         self._cluster = cluster
         self._net = cluster.net
         self._random = random
         self._window_s = window_s
         self.count = random.choice(COUNTS)
-        kinds = random.sample(sorted(KINDS), random.choice([1, 2, 4, len(KINDS)]))
+        known = sorted(kind for kind in KINDS if may_restart or kind != RESTART)
+        kinds = random.sample(known, random.choice([1, 2, 4, len(known)]))
+        if may_restart and RESTART not in kinds:
+            kinds.append(RESTART)
         self._drawn = random.choices(kinds, [KINDS[each].weight for each in kinds], k=self.count)
         self._long = any(KINDS[each].may_be_long for each in kinds)
         self._long = self._long and random.random() < LONG_SHARE
@@ -205,6 +209,11 @@ class Faults:
             self._net.note("stopped", ip, seconds)
             self._net.hosts[ip].sleep(seconds)
 
+    def restart_scheduler(self):
+        """The scheduler is gone, and another one there, that knows nothing."""
+        if SCHEDULER_IP in self._net.hosts:
+            self._cluster.restart_scheduler(self._random.choice(RESTART_S))
+
     def kill_client(self):
         """A client is gone."""
         clients = self._clients("10.2.")
@@ -223,6 +232,8 @@ class Kind(NamedTuple):
     may_be_long: bool = False
 
 
+#: excluded where what is shared would be lost with the scheduler
+RESTART: Final = "restart scheduler"
 _TO_WORKER: Final = ("scheduler", "worker")
 _TO_CLIENT: Final = ("scheduler", "client")
 _BETWEEN: Final = ("worker", "worker")
@@ -237,11 +248,11 @@ KINDS: Final = {
     "half-open client": Kind(lambda f: f.half_open(_TO_CLIENT), 1, True),
     "half-open workers": Kind(lambda f: f.half_open(_BETWEEN), 2, True),
     "half-open fetching": Kind(lambda f: f.half_open(_FETCHING), 1, True),
-    "half-open worker, severed": Kind(lambda f: f.half_open(_TO_WORKER, True), 2),
-    "half-open client, severed": Kind(lambda f: f.half_open(_TO_CLIENT, True), 0.5),
+    "half-open worker, severed": Kind(lambda f: f.half_open(_TO_WORKER, True), 2, True, True),
+    "half-open client, severed": Kind(lambda f: f.half_open(_TO_CLIENT, True), 0.5, True),
     "half-open workers, severed": Kind(lambda f: f.half_open(_BETWEEN, True), 1),
-    "sever worker": Kind(lambda f: f.sever(_TO_WORKER), 3),
-    "sever client": Kind(lambda f: f.sever(_TO_CLIENT), 0.5),
+    "sever worker": Kind(lambda f: f.sever(_TO_WORKER), 3, True),
+    "sever client": Kind(lambda f: f.sever(_TO_CLIENT), 2, True),
     "sever workers": Kind(lambda f: f.sever(_BETWEEN), 2),
     "sever fetching": Kind(lambda f: f.sever(_FETCHING), 1),
     "sever a fetch": Kind(lambda f: f.sever_fetch(), 3),
@@ -257,5 +268,6 @@ KINDS: Final = {
     "stop worker": Kind(lambda f: f.sleep("worker"), 2, True, True),
     "stop client": Kind(lambda f: f.sleep("client"), 1, True),
     "stop scheduler": Kind(lambda f: f.sleep("scheduler"), 1, True),
+    RESTART: Kind(lambda f: f.restart_scheduler(), 1),
     "kill client": Kind(lambda f: f.kill_client(), 1),
 }

@@ -39,6 +39,7 @@ class Load:
         marks: what its forgotten tasks are to leave in the world.
         left: how many more tasks it is to submit.
         putting: how much data is on its way to workers, and what else is under way.
+        closed_in: of which generation the scheduler was when it was closed.
         is_cut_off: whether its connection was lost before it was closed.
     """
 
@@ -51,6 +52,7 @@ class Load:
         self.left = tasks
         self.putting = 0
         self.is_cut_off = False
+        self.closed_in = None
         self.books = books
         self.faulty = faulty
         self._numbers = count(first)

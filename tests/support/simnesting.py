@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from twisted_dist.access.roles import WORKER
 from twisted_dist.client.async_client import AsyncClient
 from twisted_dist.client.session import Session
@@ -51,8 +53,10 @@ class TaskClients:
             self._host = self._net.host(self._nanny.world.new_process_ip())
         client = AsyncClient(given.scheduler, reactor=self._host, timeout=CONNECT_S, insecure=True)
         membership = Membership(None, True, (WORKER,))
+        name = f"task {spec.task_id:x}"
+        chance = Random(f"{self._host.ip} {name}")
         client._session = Session(
-            self._host, given.scheduler, f"task {spec.task_id:x}", membership, given.ticket
+            self._host, given.scheduler, name, membership, given.ticket, chance
         )
         await client.start()
         if self._client is not None and self._client.is_open:

@@ -43,6 +43,8 @@ class Watch:
         self._checks = checked
         self._results = {}
         self._seen_off = set()
+        #: numbers of clients that came again after they had been given up
+        self.returned = set()
         self.losses = 0
         self.attempts_lost = 0
         self.lost_results = 0
@@ -88,6 +90,8 @@ class Watch:
                 heard = [each for each in state.workers.values() if each.metrics]
                 busy = [each for each in heard if each.processing or each.has_what]
                 given = [each for each in state.workers.values() if each.processing]
+            elif type(what) is s.ClientJoined and what.returns:
+                self.returned.add(what.client)
             elif type(what) is s.InputsMissing:
                 missing = filter(None, map(state.tasks.get, what.missing))
                 held = [task for task in missing if task.state is MEMORY]

@@ -13,6 +13,7 @@ from twisted_dist.core.holders import wanted_tasks
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.policy.feeding import has_room, needs_thread
 from twisted_dist.core.policy.stealing import surplus
+from twisted_dist.core.replicas import FAN
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     ERRED,
@@ -91,7 +92,8 @@ def _one_task(
     if not needed and not dependents:
         yield "should be forgotten"
     unfetched = not all((task.wanted_by or {}).values())
-    if task.state is RELEASED and (waiters or unfetched):
+    is_awaited = state.recovering and task.group.function is None  # its holder may come
+    if task.state is RELEASED and (waiters or unfetched) and not is_awaited:
         yield "is owed to somebody, and nobody computes it"
 
 
@@ -245,5 +247,6 @@ def _retiring(state: SchedulerState) -> Iterator[str]:
             if task not in retirement.owed:
                 yield f"{worker.name} retires, and may leave with {task.name}"
             under_way = sum(each.retiring is None for each in state.copying.get(task, ()))
-            if copies + under_way < wanted and task not in state.failed_copies:
+            at_once = FAN * len(task.who_has or ())  # the others come after these
+            if copies + under_way < min(wanted, at_once) and task not in state.failed_copies:
                 yield f"{worker.name} retires, and nobody fetches {task.name} from there"

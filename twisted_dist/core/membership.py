@@ -161,7 +161,7 @@ class Membership:
 
     def client_joined(self, fact: s.ClientJoined) -> None:
         """A client registered."""
-        self._state.clients[fact.client] = SchedulerClient(fact.client, fact.name)
+        self._state.clients[fact.client] = SchedulerClient(fact.client, fact.name, fact.returns)
 
     def client_cut(self, fact: s.ClientCut, lose: Callable[[s.ClientLost], None]) -> None:
         """A client's connection was lost: *lose* gives it up when its lease is over."""

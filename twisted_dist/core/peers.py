@@ -146,15 +146,18 @@ class SchedulerClient:
         "name",
         "names",
         "renewed_at",
+        "returns",
         "served",
         "top",
         "waiters",
     )
 
-    def __init__(self, client: PeerId, name: str) -> None:
+    def __init__(self, client: PeerId, name: str, returns: bool = False) -> None:
         #: 0 for a holder that is told nothing: a published dataset, for instance
         self.id = client
         self.name = name
+        #: it was given up before, and submits again what is on the books, maybe
+        self.returns = returns
         #: the `wanted_by` of every task that only it wants, and of those among them whose
         #: value was pushed here
         self.alone: dict[SchedulerClient, bool] = {self: False}

@@ -51,7 +51,7 @@ class SchedulerCore:
     def __init__(self, lease_s: float = LEASE_S, first_token: int = 0) -> None:
         self.state = state = SchedulerState()
         self.lease_s = lease_s
-        #: how often a scheduler of this network has begun anew, as far as members have told
+        #: how often tasks that had run before were submitted again, as far as members have told
         self.generation = 0
         self._claims = claims = Claims(state)
         self._answers = answers = Answers(state, claims.is_held_at)
@@ -97,7 +97,7 @@ class SchedulerCore:
             s.WorkerCut: members.worker_cut,
             s.WorkerBack: members.worker_back,
             s.RetirementWanted: retiring.wanted,
-            s.ClientJoined: members.client_joined,
+            s.ClientJoined: self._client_joined,
             s.ClientCut: self._client_cut,
             s.ClientBack: members.client_back,
             s.ClientLost: self._client_lost,
@@ -105,9 +105,17 @@ class SchedulerCore:
 
     def _member_returned(self, fact: s.MemberReturned) -> None:
         """Begin a generation of our own, and wait for those that come."""
-        self.generation = max(self.generation, fact.generation + 1)
-        self.state.attempt_base = self.generation * ATTEMPTS_A_GENERATION
+        self._begin_generation(max(self.generation, fact.generation + 1))
         self._claims.recover(fact.peers)
+
+    def _begin_generation(self, generation: int) -> None:
+        self.generation = generation
+        self.state.attempt_base = generation * ATTEMPTS_A_GENERATION
+
+    def _client_joined(self, fact: s.ClientJoined) -> None:
+        if fact.returns:  # its tasks may have run under the same numbers
+            self._begin_generation(self.generation + 1)
+        self._members.client_joined(fact)
 
     def _settle_claims(self, fact: s.Stimulus) -> None:
         """Something of what was claimed may have ended before anybody has asked for it."""

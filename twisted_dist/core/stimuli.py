@@ -98,10 +98,11 @@ class Heartbeat:
 
 @record
 class ClientJoined:
-    """A client registered."""
+    """A client registered; *returns*: it submits again what it is owed."""
 
     client: PeerId
     name: str
+    returns: bool = False
 
 
 @record

@@ -54,7 +54,8 @@ class Submissions:
         if client is None:
             return
         ids = range(fact.first, fact.first + len(fact.calls))
-        if not (state.tasks.keys().isdisjoint(ids) and client.aliases.keys().isdisjoint(ids)):
+        is_new = state.tasks.keys().isdisjoint(ids) and client.aliases.keys().isdisjoint(ids)
+        if not is_new and not client.returns:
             return  # ids that are in use: this client confuses its own
         demand = state.demand(fact.options)
         if demand is not None:
@@ -70,7 +71,7 @@ class Submissions:
         else:
             state.submitted += len(ids)
             state.story.note(state.now, "was submitted", ids, client.name or "a client")
-            if fact.deps or fact.keys or fact.wanted or demand is not None:
+            if fact.deps or fact.keys or fact.wanted or demand is not None or not is_new:
                 self._submit(client, fact, groups)
             else:
                 self._submit_roots(client, fact, groups)
@@ -148,6 +149,11 @@ class Submissions:
             task_id = fact.first + offset
             is_wanted = not wanted or offset in wanted
             key = fact.keys[offset] if fact.keys else ""
+            known = state.tasks.get(task_id)
+            if known is not None or task_id in client.aliases:  # told again, by who had gone
+                if is_wanted and known is not None:
+                    self._want_again(client, known)
+                continue
             if fact.shared and key and key in state.keys:
                 if is_wanted:
                     self.share(client, task_id, state.keys[key])
@@ -200,6 +206,11 @@ class Submissions:
             deps.append(task)
         return deps
 
+    def _want_again(self, client: SchedulerClient, task: SchedulerTask) -> None:
+        """A client that was gone has a future again of what others have kept."""
+        add_want(task, client)
+        self._report(client, task.id, task)
+
     def share(self, client: SchedulerClient, own_id: TaskId, task: SchedulerTask) -> None:
         """Let a client have a task under an id of its own, beside whoever has it already."""
         if task.wanted_by and client in task.wanted_by:
@@ -208,6 +219,10 @@ class Submissions:
             add_want(task, client)
             client.names[task] = [own_id]
         client.aliases[own_id] = task
+        self._report(client, own_id, task)
+
+    def _report(self, client: SchedulerClient, own_id: TaskId, task: SchedulerTask) -> None:
+        """Tell a client at once of what has ended already, and see that the rest does."""
         if task.state is MEMORY:
             self._state.outbox.finished(client, own_id, task.nbytes, None)
         elif task.state is ERRED and task.erred_by is not None:
@@ -274,6 +289,8 @@ class Submissions:
             if task is None:
                 task = state.tasks[task_id] = SchedulerTask(task_id, group, b"")
                 add_want(task, client)
+            elif client.returns:
+                self._want_again(client, task)
             if task.group.function is not None:
                 continue  # computed, not scattered: this client confuses its own ids
             holders = self._claims.take_holders(task_id)

@@ -96,8 +96,8 @@ class Members:
         self._deaths = Deaths(scheduler.reactor, self._worker_died)
         self.workers: dict[int, WorkerEnd] = {}
         self.clients: dict[int, ClientEnd] = {}
-        #: how many workers all were told that there are
-        self._told_peers = 0
+        #: how many workers all were told that there are, and in which generation
+        self._told_peers = (0, 0)
 
     def responders(self) -> dict[type, Responder]:
         """The commands by which members come."""
@@ -160,9 +160,10 @@ class Members:
     def _tick(self) -> None:
         self.notice_stall()
         self._sessions.beat()
-        if len(self.workers) != self._told_peers:
-            self._told_peers = len(self.workers)
-            self._tell_all(schema.PEERS.pack(self._told_peers, self._core.generation))
+        peers = (len(self.workers), self._core.generation)
+        if peers != self._told_peers:
+            self._told_peers = peers
+            self._tell_all(schema.PEERS.pack(*peers))
 
     # -- coming
 
@@ -236,9 +237,11 @@ class Members:
             number = index
             self._return(life, generation, peers)
         is_admin = self._scheduler.keys() is None or proto.role == ADMIN
-        return self._add_client(proto, number, name, is_admin)
+        return self._add_client(proto, number, name, is_admin, returns=bool(life))
 
-    def _add_client(self, proto: Any, number: int, name: str, is_admin: bool) -> Any:
+    def _add_client(
+        self, proto: Any, number: int, name: str, is_admin: bool, returns: bool = False
+    ) -> Any:
         end = ClientEnd(
             number,
             self._scheduler.take,
@@ -251,7 +254,7 @@ class Members:
         )
         self.clients[number] = end
         self._welcome(end, proto, s.ClientBack(number))
-        self._scheduler.stimulate(s.ClientJoined(number, name))
+        self._scheduler.stimulate(s.ClientJoined(number, name, returns))
         return end.session.first_stream()
 
     def _welcome(self, end: WorkerEnd | ClientEnd, proto: Any, back: s.Stimulus) -> None:

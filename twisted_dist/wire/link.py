@@ -190,6 +190,8 @@ class SchedulerLink:
                 wait = REFUSED_RETRY_S
             else:
                 return
+            if self._is_closed:
+                return
             await task.deferLater(self._reactor, wait * self._chance.uniform(0.5, 1.0))
 
     async def connect(self, timeout_s: float = DIAL_S) -> None:
