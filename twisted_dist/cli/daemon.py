@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -21,10 +21,18 @@ from zope.interface import implementer
 
 from twisted_dist.errors import AccessError, ConnectError
 
+if TYPE_CHECKING:
+    from twisted_dist.cli.draining import Draining
+
 T = TypeVar("T")
 
 #: files that a daemon lets itself open: more members than one scheduler can serve
 MOST_FILES: Final = 65536
+#: seconds in which signals are one: timeout(1), and others that pass signals on, send each to
+#: the process and to its group
+ONE_SIGNAL_S: Final = 0.3
+#: seconds after which somebody who has pressed Ctrl-C wonders why nothing happens
+WONDER_S: Final = 0.5
 
 
 def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
@@ -90,8 +98,15 @@ def tune_collector() -> None:
 class Daemon(Service):
     """Services of one process, from start to exit status.
 
-    SIGINT and SIGTERM stop them and end with status 0 (a second one at once, with 1); so
-    does the end of all of them by command.
+    SIGINT and SIGTERM drain them, where there is something to drain, stop them and end with
+    status 0 (a second one at once, with 1); so does the end of all of them by command.
+
+    Args:
+        program: its name.
+        services: whose end is its own.
+        begin: called once the reactor runs.
+        watch_stdin: the end of standard input stops it, without draining.
+        draining: what to do first when it is told to end by a signal.
     """
 
     log = Logger()
@@ -102,12 +117,17 @@ class Daemon(Service):
         services: Sequence[Any],
         begin: Callable[[Daemon], None],
         watch_stdin: bool,
+        draining: Draining | None = None,
     ) -> None:
         self.program = program
         self._services = services
         self._begin = begin
         self._watch_stdin = watch_stdin
+        self._draining = draining
+        #: when it was told to end, by whatever
+        self._told_at: float | None = None
         self._ending = False
+        self._noted: set[str] = set()
         self.exit_status = 0
 
     def announce(self, line: str) -> None:
@@ -118,13 +138,20 @@ class Daemon(Service):
 
     def failed(self, failure: Failure) -> None:
         """A start that failed: one line, and a non-zero end."""
-        if self._ending and failure.check(ConnectError, defer.CancelledError):
+        is_leaving = self._told_at is not None or self._noted
+        if is_leaving and failure.check(ConnectError, defer.CancelledError):
             return
         self.note_failure(f"cannot start: {failure.getErrorMessage()}")
         self.end()
 
     def note_failure(self, problem: str) -> None:
-        """Something that ends this program with a non-zero status, once it ends: one line."""
+        """Something that ends this program with a non-zero status, once it ends: one line.
+
+        What several services have in common is said once.
+        """
+        if problem in self._noted:
+            return
+        self._noted.add(problem)
         line = f"{self.program}: {problem}"
         if sys.__stderr__ is not None:
             print(line, file=sys.__stderr__, flush=True)
@@ -152,12 +179,29 @@ class Daemon(Service):
         self._begin(self)
 
     def _signalled(self, number: int, frame: object) -> None:
-        if self._ending:
+        now = self._reactor.seconds()
+        if self._told_at is None:
+            self._told_at = now
+            self._reactor.callFromThread(self._leave)
+        elif not 0 <= now - self._told_at < ONE_SIGNAL_S:
             os._exit(1)
-        self._reactor.callFromThread(self.end)
+
+    def _leave(self) -> None:
+        """Let the services end what they are at, within some time, and stop them."""
+        if self._draining is None or not self._draining.timeout_s:
+            self.end()
+        elif not self._ending:
+            self._reactor.callLater(WONDER_S, self._say_what_for, self._draining)
+            self._draining.begin()
+
+    def _say_what_for(self, draining: Draining) -> None:
+        if not self._ending:
+            self.announce(f"{self.program}: {draining.told()}")
 
     def end(self) -> None:
-        """Stop the services; their end stops the reactor."""
+        """Stop the services now; their end stops the reactor."""
+        if self._told_at is None:
+            self._told_at = self._reactor.seconds()
         if not self._ending:
             self._ending = True
             for each in self._services:

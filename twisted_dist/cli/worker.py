@@ -9,11 +9,13 @@ from twisted.python import usage
 
 from twisted_dist.address import parse_address
 from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
+from twisted_dist.cli.draining import DRAIN_S, Draining
 from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
 from twisted_dist.errors import UsageProblem
 from twisted_dist.segments.files import on_disk
 from twisted_dist.services.lifetime import Lifespan, as_seconds
 from twisted_dist.services.memory import memory_limit
+from twisted_dist.services.solitude import DEATH_S
 
 if TYPE_CHECKING:
     from twisted_dist.access.access import Access
@@ -26,8 +28,8 @@ class Options(DaemonOptions):
     synopsis = "dworker HOST:PORT [options]"
     longdesc = (
         "Runs tasks for the scheduler at HOST:PORT, which need not be there yet: the worker "
-        "waits for it. Tasks run in a child process that this one, the nanny, watches and "
-        "starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4  "
+        "waits for it, five minutes unless told otherwise. Tasks run in a child process that this "
+        "one, the nanny, watches and starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4  "
         "On the scheduler's machine, or with its home directory, nothing more is needed; elsewhere "
         "give an access file that was made there:  daccess make worker 192.168.0.1:8786"
     )
@@ -95,6 +97,21 @@ class Options(DaemonOptions):
             None,
             0.0,
             "Leave up to so much earlier or later, at random, so that not all leave at once",
+            as_seconds,
+        ],
+        [
+            "drain-timeout",
+            None,
+            DRAIN_S,
+            "Told to end (SIGTERM, Ctrl-C), a worker ends what it runs and hands over results, for "
+            "so long at most; 0: it ends at once",
+            as_seconds,
+        ],
+        [
+            "death-timeout",
+            None,
+            DEATH_S,
+            "Without a scheduler for so long, a worker ends: 300, '5 min'; 0: it waits for ever",
             as_seconds,
         ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
@@ -197,6 +214,7 @@ def makeService(options: Options) -> Any:
             lifetime=options["lifetime"],
             lifetime_stagger=options["lifetime-stagger"],
             lifetime_restart=bool(options["lifetime-restart"]),
+            death_timeout=options["death-timeout"],
             **more,
         )
         worker.adopt(listening)
@@ -214,4 +232,10 @@ def makeService(options: Options) -> Any:
         for worker in workers:
             defer.Deferred.fromCoroutine(run(daemon, worker)).addErrback(daemon.failed)
 
-    return Daemon(options.program, workers, begin, options["until-stdin-closes"])
+    return Daemon(
+        options.program,
+        workers,
+        begin,
+        options["until-stdin-closes"],
+        Draining(workers, options["drain-timeout"]),
+    )

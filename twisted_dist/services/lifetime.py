@@ -1,4 +1,7 @@
-"""How a worker leaves: when its lifetime is over, or as its scheduler says."""
+"""How a worker leaves: when its lifetime is over or its process is to end, or as it is told.
+
+Or by itself, when it has had no scheduler for too long (`services.solitude`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from twisted_dist.errors import UsageProblem
+from twisted_dist.services.solitude import Solitude
 from twisted_dist.wire import schema
 from twisted_dist.wire.stream import StreamProtocol
 
@@ -18,6 +22,8 @@ from twisted_dist.wire.stream import StreamProtocol
 HANDOVER_S: Final = 300.0
 #: seconds beyond those until it leaves although its scheduler has not said so
 GRACE_S: Final = 10.0
+#: the same where its process is told to end: who told it will kill it soon
+HASTE_S: Final = 2.0
 #: the longest lifetime: a century; beyond, a timer means nothing
 MOST_S: Final = 100 * 365 * 86400.0
 
@@ -92,10 +98,10 @@ class Lifetime:
         end: ends the worker now, politely.
         restart: has it begin anew.
         chance: draws what the stagger is.
+        solitude: counts how long there is no scheduler.
 
     Attributes:
         is_over: the worker is leaving, by its own will.
-        stream: to its scheduler, while there is one; kept by the worker.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class Lifetime:
         end: Callable[[], None],
         restart: Callable[[], None],
         chance: random.Random | None = None,
+        solitude: Solitude | None = None,
     ) -> None:
         self._reactor = reactor
         self._span = span
@@ -113,30 +120,53 @@ class Lifetime:
         self._chance = chance or random.Random()
         self._call: Any = None
         self._restarts = False
+        self._waits = True
+        self._solitude = solitude or Solitude(reactor, 0.0, "", lambda why: None)
         self.is_over = False
-        self.stream: StreamProtocol | None = None
+        self._stream: StreamProtocol | None = None
+
+    @property
+    def stream(self) -> StreamProtocol | None:
+        """To its scheduler, while there is one; the worker says so."""
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: StreamProtocol | None) -> None:
+        self._stream = stream
+        if stream is None:
+            self._solitude.begin()
+        else:
+            self._solitude.end()
 
     def begin(self) -> None:
         """A life begins: from now on its time runs, whether or not there is a scheduler."""
         self.cancel()
+        if self._stream is None:
+            self._solitude.begin()
         if self._span.seconds:
             self._later(
                 self._span.drawn(self._chance), lambda: self.leave(restarts=self._span.restarts)
             )
 
-    def leave(self, timeout_s: float = HANDOVER_S, *, restarts: bool = False) -> None:
-        """Have what is here handed over, within *timeout_s*, and end, or begin anew."""
-        if self.is_over:
+    def leave(
+        self, timeout_s: float = HANDOVER_S, *, restarts: bool = False, waits: bool = True
+    ) -> None:
+        """Have what is here handed over, within *timeout_s*, and end, or begin anew.
+
+        Unless it *waits*, it does not begin anew, and leaves what nobody is there to take.
+        """
+        if self.is_over and (waits or not self._waits):
             return
         self.cancel()
         self.is_over = True
-        self._restarts = restarts
+        self._restarts = restarts and waits
+        self._waits = waits
         if self.stream is None:  # nobody knows anything of what is here
             self.may_end()
             return
-        self.stream.send(schema.RETIRE.pack(timeout_s))
+        self.stream.send(schema.RETIRE.pack(timeout_s, waits))
         self.stream.flush()
-        self._later(timeout_s + GRACE_S, self.may_end)
+        self._later(timeout_s + (GRACE_S if waits else HASTE_S), self.may_end)
 
     def may_end(self) -> None:
         """The scheduler says that nothing is to be handed over any more, or is gone."""
@@ -151,9 +181,15 @@ class Lifetime:
     def cancel(self) -> None:
         """Nothing happens by itself any more."""
         self.is_over = self._restarts = False
+        self._waits = True
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+
+    def close(self) -> None:
+        """The worker ends: no timer is left, nor begun."""
+        self.cancel()
+        self._solitude.close()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         self._call = self._reactor.callLater(seconds, function)
