@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_dist.cli.supervision import Supervisor
 from twisted_dist.errors import AccessError, ConnectError
 
 if TYPE_CHECKING:
@@ -33,26 +34,8 @@ MOST_FILES: Final = 65536
 ONE_SIGNAL_S: Final = 0.3
 #: seconds after which somebody who has pressed Ctrl-C wonders why nothing happens
 WONDER_S: Final = 0.5
-
-
-def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
-    """A bound socket, or the end of the program with one line that says why.
-
-    Here and not at start: twistd would have gone to the background by then.
-    """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
-    try:
-        sock.bind((host or "", port))
-    except OSError as problem:
-        sock.close()
-        where = f"{host}:{port}" if host else f"port {port}"
-        why = problem.strerror or problem
-        raise SystemExit(
-            f"{program}: cannot listen on {where}: {why}; try another {option} or --host"
-        ) from None
-    return sock
+#: seconds that it takes to stop when nothing is waited for any more, at most
+STOP_S: Final = 15.0
 
 
 def checked_access(program: str, check: Callable[[], T]) -> T:
@@ -107,6 +90,7 @@ class Daemon(Service):
         begin: called once the reactor runs.
         watch_stdin: the end of standard input stops it, without draining.
         draining: what to do first when it is told to end by a signal.
+        http: a bound socket to say on whether all is well.
     """
 
     log = Logger()
@@ -118,12 +102,14 @@ class Daemon(Service):
         begin: Callable[[Daemon], None],
         watch_stdin: bool,
         draining: Draining | None = None,
+        http: socket.socket | None = None,
     ) -> None:
         self.program = program
         self._services = services
         self._begin = begin
         self._watch_stdin = watch_stdin
         self._draining = draining
+        self._http = http
         #: when it was told to end, by whatever
         self._told_at: float | None = None
         self._ending = False
@@ -135,6 +121,21 @@ class Daemon(Service):
         if sys.__stdout__ is not None:
             print(line, file=sys.__stdout__, flush=True)
         self.log.info("{line}", line=line)
+
+    def ready(self, status: str) -> None:
+        """The services are there for others: whoever watches this process may know."""
+        self._supervisor.ready(status)
+        if self._http is not None:
+            # only for those who want it: twisted.web takes longer to import than to use
+            from twisted_dist.services.health import serve_health
+
+            http, self._http = self._http, None
+            where = serve_health(self._reactor, http, lambda: self._told_at is None)
+            self.announce(f"Health at:                  {where}")
+
+    def status(self, text: str) -> None:
+        """What it is at, for whoever watches."""
+        self._supervisor.status(text)
 
     def failed(self, failure: Failure) -> None:
         """A start that failed: one line, and a non-zero end."""
@@ -167,6 +168,7 @@ class Daemon(Service):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._supervisor = Supervisor(reactor, os.environ)
         self._reactor.callWhenRunning(self._started)
 
     def _started(self) -> None:
@@ -191,6 +193,7 @@ class Daemon(Service):
         if self._draining is None or not self._draining.timeout_s:
             self.end()
         elif not self._ending:
+            self._supervisor.stopping(self._draining.timeout_s + STOP_S)
             self._reactor.callLater(WONDER_S, self._say_what_for, self._draining)
             self._draining.begin()
 
@@ -204,11 +207,13 @@ class Daemon(Service):
             self._told_at = self._reactor.seconds()
         if not self._ending:
             self._ending = True
+            self._supervisor.stopping(STOP_S)
             for each in self._services:
                 each.stop().addErrback(lambda f: self.log.failure("stopping", failure=f))
 
     def _stop_reactor(self) -> None:
         self._ending = True
+        self._supervisor.stopping(STOP_S)
         if self._reactor.running:
             self._reactor.stop()
 

@@ -142,7 +142,7 @@ class ListeningService(Service):
         if self._socket is not None:
             sock, self._socket = self._socket, None
             sock.listen(BACKLOG)
-            self._port = self.reactor.adoptStreamPort(sock.fileno(), socket.AF_INET, door)
+            self._port = self.reactor.adoptStreamPort(sock.fileno(), sock.family, door)
             sock.close()
         else:
             interface = self.host or ""
