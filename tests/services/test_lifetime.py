@@ -207,3 +207,52 @@ def test_death_never_reached():
     life.clock.advance(300)
     assert life.said
     assert not Lonely(0).clock.getDelayedCalls()
+
+
+def test_drain_when_cut():
+    """Who is to end waits for no way to a scheduler that is cut already, and ends at once."""
+    life = Life(0, 0, False)
+    life.lifetime.cut(True)
+    life.lifetime.leave(25.0, waits=False)
+    assert life.events == ["ends"]
+    assert not life.clock.getDelayedCalls()
+
+
+def test_cut_while_it_drains():
+    """Who is to end gives a way that is cut a moment, and has the old deadline when it is back."""
+    life = Life(0, 0, False)
+    life.lifetime.leave(25.0, waits=False)
+    life.clock.advance(10.0)
+    life.lifetime.cut(True)
+    life.clock.advance(HASTE_S - 0.1)
+    life.lifetime.cut(False)
+    life.clock.advance(14.0)
+    assert not life.events
+    life.lifetime.cut(True)
+    assert life.clock.getDelayedCalls()[0].getTime() == pytest.approx(25.0 + HASTE_S)
+    life.clock.advance(HASTE_S)
+    assert life.events == ["ends"]
+
+
+def test_cut_while_it_leaves_in_its_own_time():
+    """Who has time waits for a way that is cut."""
+    life = Life(10, 0, False)
+    life.clock.advance(10)
+    life.lifetime.cut(True)
+    life.clock.advance(100.0)
+    assert not life.events
+
+
+def test_death_by_cut():
+    """`Solitude` counts while the way to the scheduler is cut."""
+    life = Lonely(300)
+    life.lifetime.stream = Stream()
+    life.lifetime.cut(True)
+    life.clock.advance(200)
+    life.lifetime.cut(False)
+    life.clock.advance(200)
+    life.lifetime.cut(True)
+    life.clock.advance(299)
+    assert not life.said
+    life.clock.advance(1)
+    assert life.said

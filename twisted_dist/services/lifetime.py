@@ -119,6 +119,9 @@ class Lifetime:
         self._restart = restart
         self._chance = chance or random.Random()
         self._call: Any = None
+        #: when it leaves although nobody has said that it may
+        self._due = 0.0
+        self._is_cut = False
         self._restarts = False
         self._waits = True
         self._solitude = solitude or Solitude(reactor, 0.0, "", lambda why: None)
@@ -133,7 +136,23 @@ class Lifetime:
     @stream.setter
     def stream(self, stream: StreamProtocol | None) -> None:
         self._stream = stream
-        if stream is None:
+        self._is_cut = False
+        self._count()
+
+    def cut(self, is_cut: bool) -> None:
+        """What there is of a way to the scheduler is cut for now, or is whole again.
+
+        Who is to end waits no longer than `HASTE_S` for that.
+        """
+        self._is_cut = is_cut
+        self._count()
+        if self.is_over and not self._waits:
+            self._stop_timer()
+            left_s = max(0.0, self._due - self._reactor.seconds())
+            self._later(min(left_s, HASTE_S) if is_cut else left_s, self.may_end)
+
+    def _count(self) -> None:
+        if self._stream is None or self._is_cut:
             self._solitude.begin()
         else:
             self._solitude.end()
@@ -141,8 +160,7 @@ class Lifetime:
     def begin(self) -> None:
         """A life begins: from now on its time runs, whether or not there is a scheduler."""
         self.cancel()
-        if self._stream is None:
-            self._solitude.begin()
+        self._count()
         if self._span.seconds:
             self._later(
                 self._span.drawn(self._chance), lambda: self.leave(restarts=self._span.restarts)
@@ -161,12 +179,14 @@ class Lifetime:
         self.is_over = True
         self._restarts = restarts and waits
         self._waits = waits
-        if self.stream is None:  # nobody knows anything of what is here
+        if self._stream is None or (self._is_cut and not waits):  # there is nobody to hand over to
             self.may_end()
             return
-        self.stream.send(schema.RETIRE.pack(timeout_s, waits))
-        self.stream.flush()
-        self._later(timeout_s + (GRACE_S if waits else HASTE_S), self.may_end)
+        self._stream.send(schema.RETIRE.pack(timeout_s, waits))
+        self._stream.flush()
+        patience_s = timeout_s + (GRACE_S if waits else HASTE_S)
+        self._due = self._reactor.seconds() + patience_s
+        self._later(patience_s, self.may_end)
 
     def may_end(self) -> None:
         """The scheduler says that nothing is to be handed over any more, or is gone."""
@@ -182,6 +202,9 @@ class Lifetime:
         """Nothing happens by itself any more."""
         self.is_over = self._restarts = False
         self._waits = True
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
