@@ -36,7 +36,7 @@ def with_lifetimes(cluster, span, workers=6):
         worker._lifetime = Lifetime(
             worker.reactor, span, worker._end_by_command, worker._restart, Random(number)
         )
-        worker._lifetime.stream = worker._stream
+        worker._lifetime.stream = worker._link.session
         worker._lifetime.begin()
     return addresses
 

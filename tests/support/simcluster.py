@@ -45,6 +45,7 @@ class SimWorker(Worker):
             name=name,
             resources=resources,
             insecure=True,
+            chance=Random(random.random()),
         )
 
     def _make_executor(self):
@@ -74,9 +75,7 @@ class SimCluster:
         self.random = Random(seed)
         self.world = World()
         self.net = SimNet(self.random.random())
-        self.scheduler = SimScheduler(
-            reactor=self.net.host(SCHEDULER_IP), host=SCHEDULER_IP, insecure=True
-        )
+        self.scheduler = self._make_scheduler()
         self.workers = {}
         self._made = 0
         self._graves = []
@@ -93,6 +92,30 @@ class SimCluster:
         if hasattr(outcome[0], "raiseException"):
             outcome[0].raiseException()
         return outcome[0]
+
+    # -- the scheduler
+
+    def _make_scheduler(self):
+        return SimScheduler(
+            reactor=self.net.host(SCHEDULER_IP),
+            host=SCHEDULER_IP,
+            insecure=True,
+            chance=Random(self.random.random()),
+        )
+
+    def restart_scheduler(self, delay_s):
+        """Kill -9 the scheduler, and start another one, *delay_s* seconds later."""
+        self.net.note("scheduler killed", delay_s)
+        self._graves.insert(0, self.scheduler)
+        self.net.kill(SCHEDULER_IP)
+
+        def start():
+            self.net.note("scheduler starts again")
+            self.scheduler = self._make_scheduler()
+            self.watch.look_at(self.scheduler.core)
+            return self.scheduler.start(8786)
+
+        return deferLater(self.net.clock, delay_s, start)
 
     def new_ip(self, network):
         """The address of one more host."""
@@ -175,7 +198,13 @@ class SimCluster:
     def connect(self, timeout=10.0):
         """A client on a host of its own, and the Deferred of its connection."""
         host = self.net.host(self.new_ip(2))
-        client = AsyncClient(SCHEDULER, reactor=host, timeout=timeout, insecure=True)
+        client = AsyncClient(
+            SCHEDULER,
+            reactor=host,
+            timeout=timeout,
+            insecure=True,
+            chance=Random(self.random.random()),
+        )
         return client, client.start()
 
     def client(self):

@@ -60,7 +60,7 @@ class Load:
     @property
     def gone(self):
         """Whether its connection to the scheduler has ended, or it has."""
-        return self.host.dead or self.client.session.closed or self.client.session._stream is None
+        return self.host.dead or self.client.session.closed or not self.client.session.is_connected
 
     @property
     def is_done(self):

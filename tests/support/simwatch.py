@@ -46,7 +46,10 @@ class Watch:
         self.losses = 0
         self.attempts_lost = 0
         self.lost_results = 0
-        core = cluster.scheduler.core
+        self.look_at(cluster.scheduler.core)
+
+    def look_at(self, core):
+        """Look at a scheduler's machine, from its beginning; at no other any more."""
         self.guard = Guard(core, self._say)
         self._taken = []
         core.take = self._noted(core.take)

@@ -20,7 +20,7 @@ from twisted_dist.client.outbox import Outbox
 from twisted_dist.client.sender import Sender
 from twisted_dist.wire.direct import DirectLine
 from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 from twisted_dist.wire.tls import TLSProtocol, tls_context
 from twisted_dist.wire.transports import SocketTransport, write_now
 
@@ -98,8 +98,8 @@ class Ends:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             each.setblocking(False)
         self.listener = Listener()
-        self.stream = StreamProtocol((), None, lambda reason: None)
-        talker, listener = self.stream, self.listener
+        self.stream = StreamSession((), None, lambda reason: None)
+        talker, listener = self.stream.first_stream(), self.listener
         if tls:
             own = tls_context(HERE, [THERE.certificate], answers=False)
             other = tls_context(THERE, [HERE.certificate], answers=True)
@@ -178,7 +178,7 @@ def test_what_the_kernel_does_not_take(ends):
 def test_nothing_to_a_connection_that_ends(ends):
     """`DirectLine.write` leaves an ending connection alone, and one that is gone."""
     written = []
-    ends.stream.end("enough")
+    ends.stream.transport.loseConnection()
     ends.line.write(frame(b"late"), written)
     ends.here.connectionLost(Failure(ends.here.doWrite()))
     ends.line.write(frame(b"later"), written)

@@ -23,6 +23,8 @@ ROLES: Final = (ADMIN, SUBMIT, WORKER, READ_ONLY)
 MAY_LOOK: Final = frozenset(ROLES)
 #: register as a client
 MAY_SUBMIT: Final = frozenset({ADMIN, SUBMIT})
+#: let a session go on that was begun with this very credential
+MAY_REGISTER: Final = frozenset({ADMIN, SUBMIT, WORKER})
 #: register as a worker: by its certificate's role others know that it may give them data
 MAY_WORK: Final = frozenset({WORKER})
 #: read and write values at a worker

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 from twisted.internet import defer
@@ -78,6 +79,7 @@ class AsyncClient(UploadMethods):
         name: shown by the scheduler.
         access: as of `Client`.
         insecure: as of `Client`.
+        chance: draws when a lost scheduler is dialled again.
 
     ``await client.start()`` first and ``await client.close()`` last. `submit` and `map`
     return futures at once; everything else gives Deferreds.
@@ -91,12 +93,14 @@ class AsyncClient(UploadMethods):
         name: str = "",
         access: GivenAccess = None,
         insecure: bool = False,
+        chance: Random | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.address = address
         self.timeout = timeout
-        self._session = Session(reactor, address, name, as_client(access, insecure))
+        membership = as_client(access, insecure)
+        self._session = Session(reactor, address, name, membership, chance=chance)
 
     @property
     def session(self) -> Session:

@@ -53,7 +53,7 @@ ErredBy: TypeAlias = tuple[str, bytes, str]
 class Record:
     """The client's side of one task; outlives no `Future` of it for long."""
 
-    __slots__ = ("error", "id", "key", "nbytes", "status", "value", "waiters")
+    __slots__ = ("error", "id", "key", "nbytes", "origin", "status", "value", "waiters")
 
     def __init__(self, task_id: TaskId, key: Key) -> None:
         self.id = task_id
@@ -63,6 +63,8 @@ class Record:
         #: the serialised result, once it is here
         self.value: Value | None = None
         self.error: ErredBy | None = None
+        #: how the scheduler was told of it (`client.journal`); None where it has told us
+        self.origin: Any = None
         #: called with this record, in the reactor's thread, when it is no longer pending
         self.waiters: list[Callable[[Record], None]] | None = None
 

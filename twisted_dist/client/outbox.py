@@ -8,7 +8,7 @@ when nothing else is there is ready to go at once, and what follows gathers behi
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from twisted_dist.aliases import Digest, TaskId
@@ -28,13 +28,16 @@ class Batch:
     """Tasks with consecutive ids and the same options."""
 
     __slots__ = (
+        "_count",
         "any_deps",
         "calls",
         "deps",
         "digests",
         "first",
         "keys",
+        "needs",
         "options",
+        "payloads",
         "shared",
         "wanted",
         "which",
@@ -52,6 +55,35 @@ class Batch:
         #: positions that are wanted; None for all
         self.wanted: list[int] | None = None
         self.any_deps = False
+        #: origins (`client.journal`) of inputs that earlier submissions make
+        self.needs: set[Any] = set()
+        #: what was sent; the columns are empty from then on
+        self.payloads: list[bytes] = []
+        self._count = 0
+
+    def wanted_ids(self) -> Iterable[TaskId]:
+        """The tasks that the client was to have futures of."""
+        if self.wanted is not None:
+            return [self.first + each for each in self.wanted]
+        return range(self.first, self.first + self._count)
+
+    def send(self) -> list[bytes]:
+        """`encode`, once; what was sent is all that is kept."""
+        self.payloads = self.encode()
+        self._count = len(self.calls)
+        self.which, self.calls, self.deps, self.keys = [], [], [], []
+        return self.payloads
+
+    def send_alone(self, digest: Digest, pickled: Calls, keys: Sequence[str]) -> bytes:
+        """The one payload of a single task."""
+        self.digests.append(digest)
+        self._count = 1
+        deps = pickled.deps if pickled.any_deps else []
+        payload = schema.SUBMIT.pack(
+            self.first, [digest], [], pickled.blobs, deps, keys, self.shared, [], self.options
+        )
+        self.payloads = [payload]
+        return payload
 
     def add(self, digest: Digest, pickled: Calls, keys: Sequence[str] | None) -> None:
         """Add calls of one function."""
@@ -156,24 +188,21 @@ class Outbox:
         digest: Digest,
         pickled: Calls,
         keys: Sequence[str] | None,
-    ) -> None:
-        """Add tasks, to the batch that was added last if they continue it."""
+    ) -> Batch:
+        """Add tasks, to the batch that was added last if they continue it; their batch."""
         shared = keys is not None
         alone = len(pickled.blobs) == 1
         with self._lock:
             if alone and not self._entries:  # somebody may wait for it: what follows gathers
-                deps = pickled.deps if pickled.any_deps else []
-                self._entries.append(
-                    schema.SUBMIT.pack(
-                        first, [digest], [], pickled.blobs, deps, keys or [], shared, [], options
-                    )
-                )
-                return
+                batch = Batch(first, options, shared)
+                self._entries.append(batch.send_alone(digest, pickled, keys or []))
+                return batch
             last = self._entries[-1] if self._entries else None
             if not isinstance(last, Batch) or not last.takes(first, options, shared):
                 last = Batch(first, options, shared)
                 self._entries.append(last)
             last.add(digest, pickled, keys)
+            return last
 
     def alone(self, most_bytes: int) -> list[Any] | None:
         """The list of what is there, if that is one payload of *most_bytes* at most.
@@ -198,7 +227,7 @@ class Outbox:
         payloads: list[bytes] = []
         for entry in entries:
             if isinstance(entry, Batch):
-                payloads += entry.encode()
+                payloads += entry.send()
             else:
                 payloads.append(entry)
         return payloads

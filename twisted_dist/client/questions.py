@@ -8,10 +8,13 @@ from typing import Any, Final
 from twisted.internet import defer
 
 from twisted_dist.errors import ConnectionClosedError
+from twisted_dist.wire import schema
 from twisted_dist.wire.schema import Message
 
 #: seconds until the scheduler must have answered a question: as long as a worker's lease
 ANSWER_S: Final = 60.0
+#: questions that change nothing
+_HARMLESS: Final = (schema.QUERY, schema.LOCATE)
 
 
 class Questions:
@@ -27,6 +30,8 @@ class Questions:
         self._reactor = reactor
         self._address = address
         self._send = send
+        #: {request: what was asked, if it may be asked again}
+        self._asked: dict[int, bytes] = {}
         #: {request: who waits for the answer, and who takes one that comes too late}
         self._waiting: dict[int, tuple[defer.Deferred[Any], Callable[[Any], None] | None]] = {}
         self._last = 0
@@ -54,10 +59,14 @@ class Questions:
         answer: defer.Deferred[Any] = defer.Deferred()
         self._waiting[self._last] = answer, late
         request = self._last
+        payload = message.pack(request, *fields)
+        if message in _HARMLESS:
+            self._asked[request] = payload
         try:
-            self._send(message.pack(request, *fields))
+            self._send(payload)
         except BaseException:
             del self._waiting[request]
+            self._asked.pop(request, None)
             raise
         try:
             if within_s is not None:
@@ -70,6 +79,7 @@ class Questions:
 
     def answered(self, request: int, result: Any) -> None:
         """An answer has come; an exception is one too."""
+        self._asked.pop(request, None)
         answer, late = self._waiting.pop(request, (None, None))
         if answer is None:
             return
@@ -81,8 +91,19 @@ class Questions:
         else:
             answer.callback(result)
 
+    def ask_again(self, send: Callable[[bytes], None]) -> None:
+        """The scheduler has begun anew: ask what may be asked twice; the rest fails."""
+        for payload in self._asked.values():
+            send(payload)
+        for request in [each for each in self._waiting if each not in self._asked]:
+            answer, _late = self._waiting.pop(request)
+            if not answer.called:
+                told = f"the scheduler at {self._address} has begun anew"
+                answer.errback(ConnectionClosedError(f"{told}; whether it was done is unknown"))
+
     def fail_all(self, text: str) -> None:
         """No answer will come any more."""
+        self._asked.clear()
         waiting, self._waiting = self._waiting, {}
         for each, _late in waiting.values():
             each.errback(ConnectionClosedError(text))

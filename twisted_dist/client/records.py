@@ -40,6 +40,20 @@ class Records:
             by_id[record.id] = record
         return made
 
+    def known(self, ids: Iterable[TaskId]) -> list[Record]:
+        """Those of *ids* that there are."""
+        by_id = self._by_id
+        return [by_id[each] for each in ids if each in by_id]
+
+    def all(self) -> list[Record]:
+        """All that there are."""
+        return list(self._by_id.values())
+
+    def without_use(self, ids: Iterable[TaskId]) -> list[TaskId]:
+        """Those of *ids* of which there is no record, or one that has failed."""
+        by_id = self._by_id
+        return [n for n in ids if n not in by_id or by_id[n].error is not None]
+
     def forget(self, task_id: TaskId) -> bool:
         """Keep a record no longer; whether it was there."""
         return self._by_id.pop(task_id, None) is not None

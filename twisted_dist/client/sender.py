@@ -18,7 +18,7 @@ from twisted_dist.errors import ConnectionClosedError
 from twisted_dist.wire import schema
 from twisted_dist.wire.direct import DirectLine
 from twisted_dist.wire.frames import frame
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 #: seconds that released ids may gather before they are told, and how many: a message for
 #: each would be a third of a small task's cost
@@ -52,8 +52,10 @@ class Sender:
         self._outbox = outbox
         self._forget = forget
         self._unsent = unsent
-        self._stream: StreamProtocol | None = None
+        self._stream: StreamSession | None = None
         self._line: DirectLine | None = None
+        #: held while the connection is written to, whichever it is
+        self._writing = threading.RLock()
         self._lock = threading.Lock()
         self._woken = False
         self._last = 0.0
@@ -63,12 +65,27 @@ class Sender:
         #: there is no scheduler to tell of releases any more
         self._is_lost = False
 
-    def begin(self, stream: StreamProtocol) -> None:
+    def begin(self, stream: StreamSession) -> None:
         """Send to the scheduler at the other end of *stream*; in the reactor's thread."""
         self._is_lost = False
         self._stream = stream
-        self._line = DirectLine(self._reactor, stream.transport)
-        self._release_tick()
+        stream.lock = self._writing
+        self.attach()
+        if self._releasing is None:
+            self._release_tick()
+
+    def attach(self) -> None:
+        """There is a connection, or another one; in the reactor's thread."""
+        if self._stream is not None and self._stream.transport is not None:
+            self._line = DirectLine(self._reactor, self._stream.transport)
+
+    def detach(self) -> None:
+        """There is none for the moment; in the reactor's thread."""
+        self._line = None
+
+    def pause(self) -> None:
+        """The scheduler knows nothing of this client any more; another one will, maybe."""
+        self._stream = self._line = None
 
     def lose(self) -> None:
         """The connection is gone; in the reactor's thread."""
@@ -116,15 +133,19 @@ class Sender:
         alone, self._last = now - self._last > ALONE_S, now
         if not alone or self._woken:
             return False
-        with line.lock:
-            if line is not self._line or self._closed:
+        with self._writing, line.lock:
+            stream = self._stream
+            if line is not self._line or stream is None or self._closed:
                 return False
             entries = self._outbox.alone(DIRECT_BYTES)
             if entries is None:
                 return False
             written: list[bytes] = []
+            data = frame(entries[0])
+            if not stream.direct(data, written):
+                return False
             try:
-                line.write(frame(entries[0]), written)
+                line.write(data, written)
             finally:
                 if written:
                     del entries[0]
@@ -137,12 +158,13 @@ class Sender:
         """
         with self._lock:
             self._woken = False
-        stream, line = self._stream, self._line
-        if stream is None or line is None:
-            self._outbox.clear()
-            self._unsent()
+        stream = self._stream
+        if stream is None:
+            if self._is_lost:
+                self._outbox.clear()
+                self._unsent()
             return
-        with line.lock:
+        with self._writing:
             # counted first: whatever needs these was put into the outbox before they were dropped
             dropped = len(self._dropped)
             for payload in self._outbox.take():
@@ -165,7 +187,7 @@ class Sender:
             while True:
                 self._forget(self._dropped.popleft())
 
-    def _send_dropped(self, stream: StreamProtocol, count: int) -> None:
+    def _send_dropped(self, stream: StreamSession, count: int) -> None:
         ids = []
         for _ in range(count):
             task_id = self._dropped.popleft()

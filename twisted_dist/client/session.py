@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any, Final, cast
 
 from twisted.internet import defer, task
@@ -20,6 +21,7 @@ from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.fetching import Fetcher, Located
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
+from twisted_dist.client.journal import Data, Journal
 from twisted_dist.client.leases import Leases
 from twisted_dist.client.outbox import Ids, Outbox
 from twisted_dist.client.pickling import Calls
@@ -32,18 +34,23 @@ from twisted_dist.core import task as kinds
 from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire import commands, schema
-from twisted_dist.wire.entering import enter
+from twisted_dist.wire.dial import Dialled
+from twisted_dist.wire.link import SchedulerLink
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 RETRY_S: Final = 0.1
+#: seconds for which a scheduler that is gone is waited for: time to start it again, and its
+#: machine too; as long as a worker does (``--death-timeout``)
+PATIENCE_S: Final = 300.0
 #: seconds that an answer may take at least, however little of the timeout is left
 LEAST_ANSWER_S: Final = 0.05
 
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
     schema.KEYS.number,
+    schema.PEERS.number,
     schema.FINISHED.number,
     schema.ERRED.number,
     schema.LOCATED.number,
@@ -70,7 +77,14 @@ class Session:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, address: str, name: str, membership: Membership, ticket: bytes = b""
+        self,
+        reactor: Any,
+        address: str,
+        name: str,
+        membership: Membership,
+        ticket: bytes = b"",
+        chance: Random | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.reactor = reactor
         self.membership = membership
@@ -78,11 +92,31 @@ class Session:
         self.name = name
         self.closed = False
         self._ticket = ticket
-        self._stream: StreamProtocol | None = None
+        self._patience_s = patience_s
+        #: ends the waiting for a scheduler that is out of reach
+        self._giving_up: Any = None
+        self._is_lost = False
+        self._link = SchedulerLink(
+            reactor,
+            address,
+            "client",
+            membership,
+            chance or Random(),
+            _FROM_SCHEDULER,
+            self._register,
+            self._received,
+            lambda: None,
+            self._gone,
+            lambda failure: None,
+            self._cut,
+        )
         self.records = Records(self.log)
         outbox = Outbox()
         self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
-        self.submitter = Submitter(outbox, self.records, self.sender.wake, self.sender.drop)
+        self._journal = journal = Journal(self.records)
+        self.submitter = Submitter(
+            outbox, self.records, self.sender.wake, self.sender.drop, journal
+        )
         self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
         self._welcome: defer.Deferred[None] = defer.Deferred()
@@ -94,7 +128,7 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether the scheduler is there."""
-        return self._stream is not None and not self.closed
+        return self._link.was_welcome and not self._is_lost and not self.closed
 
     # -- life, in the reactor's thread
 
@@ -110,24 +144,26 @@ class Session:
         while True:
             left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
             try:
-                await self._register(deadline, left)
+                await self._connect(deadline, left)
                 return
             except ConnectError:
                 if self.reactor.seconds() + RETRY_S >= deadline:
                     raise
                 await task.deferLater(self.reactor, RETRY_S)
 
-    async def _register(self, deadline: float, left: float) -> None:
-        self._welcome = defer.Deferred()
-        proto = await enter(self.reactor, self.address, "client", self.membership, left)
-        stream = StreamProtocol(_FROM_SCHEDULER, self._received, self._lost)
-        self._stream = stream
-        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
+    async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
+        stream = session.first_stream()
         if self._ticket:
             ticket = {"ticket": self._ticket}
-            await proto.switch(commands.RegisterTask, stream, left, name=self.name, **ticket)
+            await proto.switch(commands.RegisterTask, stream, timeout_s, name=self.name, **ticket)
         else:
-            await proto.switch(commands.RegisterClient, stream, left, name=self.name)
+            said = {"name": self.name, "index": self.submitter.index, **self._link.earlier()}
+            await proto.switch(commands.RegisterClient, stream, timeout_s, **said)
+
+    async def _connect(self, deadline: float, left: float) -> None:
+        self._welcome = defer.Deferred()
+        await self._link.connect(left)
+        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
         await self._welcome.addTimeout(left, self.reactor, self._unwelcome)
 
     async def close(self) -> None:
@@ -140,20 +176,63 @@ class Session:
         self.fetcher.close()
         self._tidier.close()
         self.sender.close()
-        if self._stream is not None and self._stream.transport is not None:
-            ended: defer.Deferred[None] = defer.Deferred()
+        ended: defer.Deferred[None] | None = None
+        if self._link.is_connected:
+            ended = defer.Deferred()
             self._ended.append(ended)
-            self._stream.end("this client was closed")
+        self._link.close("this client was closed")
+        if ended is not None:
             await ended
+        self._be_glad()
         self._fail_all("the client was closed")
 
     def _unwelcome(self, result: Any, timeout_s: float) -> None:
-        if self._stream is not None:
-            self._stream.end("no welcome")
+        self._link.end("no welcome")
         raise ConnectError(f"{self.address} took the connection and said nothing")
 
+    def _cut(self, is_cut: bool) -> None:
+        """A connection was lost, or is there again."""
+        if is_cut:
+            self.sender.detach()
+            self._have_patience()
+        else:
+            self._be_glad()
+            self.sender.attach()
+
+    def _have_patience(self) -> None:
+        """The scheduler is out of reach; not for ever."""
+        if self._giving_up is None:
+            self._giving_up = self.reactor.callLater(self._patience_s, self._give_up)
+
+    def _be_glad(self) -> None:
+        """It is there."""
+        if self._giving_up is not None and self._giving_up.active():
+            self._giving_up.cancel()
+        self._giving_up = None
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        why = f"it was out of reach for {self._patience_s:g} s"
+        self.log.error("gives up the scheduler at {s}: {why}", s=self.address, why=why)
+        self._is_lost = True
+        self._link.close(why)
+        self._lost(why)
+
+    def _gone(self, reason: str, may_return: bool) -> None:
+        """The session is over; the next scheduler is told everything again."""
+        self.leases.lose()
+        # a task's ticket serves once
+        if not may_return or not self._link.was_welcome or self.closed or self._ticket:
+            self._lost(reason)
+            return
+        self.sender.pause()
+        self._have_patience()
+        self._link.dial()
+
     def _lost(self, reason: str) -> None:
-        self._stream = None
+        """Nothing will be heard of the scheduler any more."""
+        self._be_glad()
+        self._is_lost = self._link.was_welcome
         self.sender.lose()
         self.leases.lose()
         if not self._welcome.called:
@@ -178,11 +257,13 @@ class Session:
 
     def cancel(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks do not run."""
+        self._journal.cancel(ids)
         for payload in schema.CANCEL.encode(Ids(list(ids))):
             self.sender.send(payload)
 
     def let_run(self, ids: Sequence[TaskId]) -> None:
         """Ask that tasks run to their end, whoever holds futures of them."""
+        self._journal.let_run(ids)
         for payload in schema.RUNAWAYS.encode(Ids(list(ids))):
             self.sender.send(payload)
 
@@ -197,6 +278,7 @@ class Session:
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
             record.nbytes = value_nbytes(value)
+            record.origin = Data(record.id, record.nbytes)
             self.records.add(record)
             records.append(record)
             ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
@@ -235,13 +317,36 @@ class Session:
             error = fields["error"]
             result = RefusedError(error) if error else fields["result"]
             self._questions.answered(fields["request"], result)
+        elif number == schema.PEERS.number:
+            self._link.learn_peers(**fields)
         elif number == schema.KEYS.number:
             self.membership.learn(fields["keys"])
         else:
-            self.submitter.index = fields["index"]
-            assert self._stream is not None  # which this came by
-            self.sender.begin(self._stream)
+            self._welcomed(**fields)
+
+    def _welcomed(self, index: int, info: Any) -> None:
+        returns = self._link.was_welcome
+        self.submitter.index = index
+        self._link.welcomed(**info)
+        session = self._link.session
+        assert session is not None  # which this came by
+        self._be_glad()
+        if returns:
+            self._retell(session)
+        self.sender.begin(session)
+        self.sender.drain()
+        if not self._welcome.called:
             self._welcome.callback(None)
+
+    def _retell(self, session: StreamSession) -> None:
+        """Say again all that this client is owed, to a scheduler that knows nothing of it."""
+        self.log.info("the scheduler at {s} has begun anew", s=self.address)
+        payloads, orphans = self._journal.retell()
+        session.send_all(payloads)
+        for each in orphans:
+            told = "it was handed over by a scheduler that has begun anew since"
+            self.records.erred(each, LOST, ("connection", b"", told))
+        self._questions.ask_again(session.send)
 
     # -- asking
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from twisted_dist.aliases import CLIENT_SHIFT, Digest, TaskId
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.graphs import PickledGraph
+from twisted_dist.client.journal import Journal
 from twisted_dist.client.options import WireOptions
 from twisted_dist.client.outbox import Batch, Outbox
 from twisted_dist.client.pickling import CallPickler, Calls, FunctionTable, function_name
@@ -32,6 +33,7 @@ class Submitter:
         records: what keeps track of them.
         wake: called when something is in the outbox.
         drop: called with the id of a task that nobody will have a future of.
+        journal: keeps what was said.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Submitter:
         records: Records,
         wake: Callable[[], None],
         drop: Callable[[TaskId], None],
+        journal: Journal,
     ) -> None:
         #: the client's, known from the scheduler's welcome on
         self.index = 0
@@ -49,10 +52,14 @@ class Submitter:
         self._records = records
         self._wake = wake
         self._drop = drop
-        self._functions = FunctionTable(
-            lambda digest, name, blob: outbox.put(schema.FUNCTION.pack(digest, name, blob))
-        )
+        self._journal = journal
+        self._functions = FunctionTable(self._define)
         self._calls = CallPickler()
+
+    def _define(self, digest: Digest, name: str, blob: bytes) -> None:
+        payload = schema.FUNCTION.pack(digest, name, blob)
+        self._journal.add_function(digest, payload)
+        self._outbox.put(payload)
 
     def take_ids(self, count: int) -> TaskId:
         """The first of *count* new ids."""
@@ -130,10 +137,19 @@ class Submitter:
         if not count:
             return []
         first = self.take_ids(count)
-        records = self._records.make(first, count, name, keys)
-        self._outbox.add(first, options, digest, pickled, keys)
+        with self._journal.lock:
+            records = self._records.make(first, count, name, keys)
+            batch = self._outbox.add(first, options, digest, pickled, keys)
+            for record in records:
+                record.origin = batch
+            if pickled.any_deps:
+                needed = {record.origin for record in self._needed(pickled.deps)}
+                batch.needs.update(needed - {batch, None})
         self._wake()
         return records
+
+    def _needed(self, deps: Iterable[Sequence[TaskId]]) -> list[Record]:
+        return self._records.known({each for row in deps for each in row})
 
     def _pure_keys(self, name: str, digest: Digest, pickled: Calls) -> list[str]:
         """Names by content: the function, the arguments, and the inputs by their own names."""
@@ -175,8 +191,12 @@ class Submitter:
         batch.any_deps = any(graph.deps)
         batch.wanted = graph.outputs
         records = [Record(first + n, graph.keys[n]) for n in graph.outputs]
-        for record in records:
-            self._records.add(record)
-        self._outbox.put(batch)
+        batch.needs.update(each._record.origin for each in data)
+        batch.needs.discard(None)
+        with self._journal.lock:
+            for record in records:
+                record.origin = batch
+                self._records.add(record)
+            self._outbox.put(batch)
         self._wake()
         return records

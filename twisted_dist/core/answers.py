@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -45,8 +46,12 @@ STOP_GRACE_S: Final = 10.0
 class Answers:
     """Handles the stimuli that come from workers and are about tasks."""
 
-    def __init__(self, state: SchedulerState) -> None:
+    def __init__(
+        self, state: SchedulerState, is_claimed: Callable[[SchedulerWorker, TaskId], bool]
+    ) -> None:
         self._state = state
+        #: whether a worker's result is one that somebody may still ask for
+        self._is_claimed = is_claimed
 
     def _current(
         self, worker: SchedulerWorker, task_id: TaskId, attempt: int
@@ -102,6 +107,8 @@ class Answers:
 
     def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         """A result nobody expects from this worker: it must not keep it."""
+        if self._is_claimed(worker, task_id):
+            return
         task = self._state.tasks.get(task_id)
         if task is None or task.who_has is None or worker not in task.who_has:
             self._state.outbox.release_attempt(worker, task_id, attempt)

@@ -154,6 +154,14 @@ class EndWorker:
     reason: str
 
 
+@record
+class EndClient:
+    """Close the session of a client that is given up."""
+
+    client: PeerId
+    reason: str
+
+
 Instruction = (
     SendFunction
     | SendTasks
@@ -169,4 +177,5 @@ Instruction = (
     | LeaveNow
     | Log
     | EndWorker
+    | EndClient
 )

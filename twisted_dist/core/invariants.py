@@ -131,7 +131,7 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
         yield f"occupancy {worker.occupancy} is not {seconds}"
     if (worker in state.roomy) is not has_room(worker):
         yield "roomy is wrong"
-    has_thread = worker.busy < worker.nthreads and worker.retiring is None
+    has_thread = worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut
     if (worker in state.idle) is not has_thread:
         yield "idle is wrong"
     if worker.backlog.peek() is not None and worker not in state.backlogged:
@@ -193,6 +193,8 @@ def _progress(state: SchedulerState) -> Iterator[str]:
 
     What waits for its data at a busy worker is looked at now and then, by `core.balance`.
     """
+    if state.recovering:
+        return
     if state.touched or state.fresh:
         yield "somebody has room, or tasks, that were not looked at"
     runnable = state.ready.peek() is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.coordination.desk import Coordination
@@ -48,6 +50,7 @@ class Membership:
         state.workers[worker.id] = worker
         state.by_address[worker.address] = worker
         self._watch(worker)
+        worker.is_cut = fact.claims
         state.touch(worker)
         for demand in state.demands.values():
             state.choose(demand)
@@ -77,6 +80,26 @@ class Membership:
         worker = self._state.workers.get(fact.worker)
         if worker is not None:
             worker.metrics = fact.metrics
+
+    def worker_cut(self, fact: s.WorkerCut) -> None:
+        """A worker's connection was lost: nobody knows yet whether it lives."""
+        worker = self._state.workers.get(fact.peer)
+        if worker is not None:
+            worker.is_cut = True
+            self._state.note_room(worker)
+
+    def worker_back(self, fact: s.WorkerBack) -> None:
+        """It lives."""
+        worker = self._state.workers.get(fact.worker)
+        if worker is not None:
+            worker.is_cut = False
+            self._state.unbalanced = True
+            self._state.touch(worker)
+
+    def excuse(self, seconds: float) -> None:
+        """The scheduler itself has stood still so long: nobody was silent for that."""
+        for worker in self._state.workers.values():
+            worker.last_seen = min(worker.last_seen + seconds, self._state.now)
 
     def worker_lost(self, fact: s.WorkerLost) -> None:
         """A worker's connection ended."""
@@ -140,11 +163,32 @@ class Membership:
         """A client registered."""
         self._state.clients[fact.client] = SchedulerClient(fact.client, fact.name)
 
+    def client_cut(self, fact: s.ClientCut, lose: Callable[[s.ClientLost], None]) -> None:
+        """A client's connection was lost: *lose* gives it up when its lease is over."""
+        client = self._state.clients.get(fact.client)
+        if client is None or client.cut_alarm is not None:
+            return
+
+        def give_up() -> None:
+            self._state.outbox.end_client(client, f"it was not heard of for {self._lease_s:g} s")
+            lose(s.ClientLost(fact.client))
+
+        client.cut_alarm = self._state.alarms.at(self._state.now + self._lease_s, give_up)
+
+    def client_back(self, fact: s.ClientBack) -> None:
+        """It lives."""
+        client = self._state.clients.get(fact.client)
+        if client is not None and client.cut_alarm is not None:
+            client.cut_alarm.cancel()
+            client.cut_alarm = None
+
     def client_lost(self, fact: s.ClientLost) -> None:
         """A client is gone: what only it wanted is released."""
         client = self._state.clients.pop(fact.client, None)
         if client is None:
             return
+        if client.cut_alarm is not None:
+            client.cut_alarm.cancel()
         for key in [k for k in self._state.lookups if k[0] is client]:
             del self._state.lookups[key]
         self._replicas.client_lost(client)

@@ -7,6 +7,7 @@ from twisted_dist.core.dispatch import Dispatch
 from twisted_dist.core.instructions import (
     CopyData,
     DropTasks,
+    EndClient,
     EndWorker,
     Instruction,
     LeaveNow,
@@ -164,6 +165,13 @@ class Outbox:
             message = self._drop[worker] = DropTasks(worker.id, [])
         message.ids.append(task.id)
 
+    def drop_id(self, worker: SchedulerWorker, task_id: TaskId) -> None:
+        """Likewise, of a task that is nobody's."""
+        message = self._drop.get(worker)
+        if message is None:
+            message = self._drop[worker] = DropTasks(worker.id, [])
+        message.ids.append(task_id)
+
     def stop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Ask *worker* to end a task, should it run."""
         message = self._stop.get(worker)
@@ -175,3 +183,7 @@ class Outbox:
     def end_worker(self, worker: SchedulerWorker, reason: str) -> None:
         """Close the connection of a worker that is given up."""
         self._other.append(EndWorker(worker.id, reason))
+
+    def end_client(self, client: SchedulerClient, reason: str) -> None:
+        """Close the session of a client that is given up."""
+        self._other.append(EndClient(client.id, reason))

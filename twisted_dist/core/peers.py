@@ -39,6 +39,7 @@ class SchedulerWorker:
         "has_what",
         "host",
         "id",
+        "is_cut",
         "known_functions",
         "label",
         "last_answer",
@@ -111,6 +112,8 @@ class SchedulerWorker:
         #: when it last ended a task, or was given one while it had none
         self.last_answer = now
         self.metrics: Mapping[str, float] = {}
+        #: its connection is lost: it gets nothing more until it dials again
+        self.is_cut = False
         #: set from when it is to leave: it gets nothing more
         self.retiring: Retirement | None = None
 
@@ -133,6 +136,7 @@ class SchedulerClient:
         "aliases",
         "alone",
         "borrowed",
+        "cut_alarm",
         "forgone",
         "id",
         "inlined",
@@ -175,5 +179,7 @@ class SchedulerClient:
         self.renewed_at = 0.0
         #: what looks after them; set exactly while there are any
         self.lease_alarm: Alarm | None = None
+        #: its connection is lost: what gives it up when its lease is over
+        self.cut_alarm: Alarm | None = None
         #: its requests that are not answered yet
         self.waiters: dict[Waiter, None] = {}

@@ -31,6 +31,30 @@ def assign(
     state.outbox.dispatch.give(worker, task)
 
 
+def adopt(
+    state: SchedulerState,
+    worker: SchedulerWorker,
+    task: SchedulerTask,
+    attempt: int,
+    seconds: float,
+) -> None:
+    """Any state that waits → PROCESSING: a worker has the task already. Else as `assign`."""
+    if not worker.processing:
+        worker.last_answer = state.now
+    task.state = PROCESSING
+    task.processing_on = worker
+    task.attempt = attempt
+    worker.processing[task] = seconds
+    worker.occupancy += seconds
+    worker.busy += 1
+    group = task.group
+    if not group.is_plain:
+        _take_resources(worker, group.options.resources, 1)
+        if group.options.timeout_s:
+            state.limited.append(task)
+    state.unbalanced = True
+
+
 def _take_resources(
     worker: SchedulerWorker, resources: tuple[tuple[str, int], ...], sign: int
 ) -> None:

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Final
 
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.claims import Claims
 from twisted_dist.core.membership import Membership
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.ready import ReadyQueue
@@ -29,7 +30,6 @@ from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.requests import Operation, RequestError
 from twisted_dist.core.retirement import Retirement
 from twisted_dist.core.state import SchedulerState
-from twisted_dist.core.submission import Submissions
 from twisted_dist.core.task import QUEUED
 from twisted_dist.core.transitions import make_ready
 
@@ -45,12 +45,12 @@ class Retiring:
         state: SchedulerState,
         members: Membership,
         replicas: Replicas,
-        submissions: Submissions,
+        claims: Claims,
     ) -> None:
         self._state = state
         self._members = members
         self._replicas = replicas
-        self._submissions = submissions
+        self._claims = claims
         #: clients that are answered once these have left
         self.waiting: list[tuple[SchedulerClient, int, list[SchedulerWorker]]] = []
 
@@ -151,7 +151,7 @@ class Retiring:
         return not (
             worker.processing
             or (self._owes(worker) and not self._is_owed_in_vain(worker))
-            or self._submissions.is_unclaimed_at(worker)
+            or self._claims.is_unclaimed_at(worker)
             or self._is_fetched_from(worker)
         )
 

@@ -11,6 +11,7 @@ from twisted_dist.core.answers import Answers
 from twisted_dist.core.assignment import assign_queued
 from twisted_dist.core.balance import balance
 from twisted_dist.core.broadcast import Broadcast
+from twisted_dist.core.claims import Claims
 from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.datasets import Datasets
 from twisted_dist.core.futures import Futures
@@ -28,6 +29,9 @@ from twisted_dist.core.task import SchedulerTask
 
 #: seconds without a heartbeat until a worker is given up
 LEASE_S: Final = 60.0
+
+#: a task's attempts in one life of the scheduler are fewer
+ATTEMPTS_A_GENERATION: Final = 2**16
 
 #: told of a worker, and of tasks whose copies it has or could not get
 Settle: TypeAlias = Callable[[SchedulerWorker, list[SchedulerTask]], None]
@@ -47,8 +51,12 @@ class SchedulerCore:
     def __init__(self, lease_s: float = LEASE_S, first_token: int = 0) -> None:
         self.state = state = SchedulerState()
         self.lease_s = lease_s
-        self._answers = answers = Answers(state)
-        self._submissions = submissions = Submissions(state)
+        #: how often a scheduler of this network has begun anew, as far as members have told
+        self.generation = 0
+        self._claims = claims = Claims(state)
+        self._answers = answers = Answers(state, claims.is_held_at)
+        claims.waits = answers.tasks_seceded
+        self._submissions = submissions = Submissions(state, claims)
         self._futures = futures = Futures(state)
         self._replicas = replicas = Replicas(state, futures)
         parcels = Parcels(state, futures, submissions)
@@ -56,7 +64,7 @@ class SchedulerCore:
         self.coordination = coordination = Coordination(state, parcels, first_token)
         self._members = members = Membership(state, answers, replicas, coordination, lease_s)
         restarts = Restarts(state, members, datasets, coordination)
-        self._retiring = retiring = Retiring(state, members, replicas, submissions)
+        self._retiring = retiring = Retiring(state, members, replicas, claims)
         requests = Requests(state)
         self._broadcast = broadcast = Broadcast(state, futures, replicas)
         for part in (replicas, broadcast, datasets, coordination, restarts, retiring):
@@ -82,10 +90,33 @@ class SchedulerCore:
             s.Heartbeat: members.heartbeat,
             s.WorkerJoined: members.worker_joined,
             s.WorkerLost: members.worker_lost,
+            s.MemberReturned: self._member_returned,
+            s.ResultsClaimed: claims.results_claimed,
+            s.TasksClaimed: claims.tasks_claimed,
+            s.AllClaimed: claims.all_claimed,
+            s.WorkerCut: members.worker_cut,
+            s.WorkerBack: members.worker_back,
             s.RetirementWanted: retiring.wanted,
             s.ClientJoined: members.client_joined,
+            s.ClientCut: self._client_cut,
+            s.ClientBack: members.client_back,
             s.ClientLost: self._client_lost,
         }
+
+    def _member_returned(self, fact: s.MemberReturned) -> None:
+        """Begin a generation of our own, and wait for those that come."""
+        self.generation = max(self.generation, fact.generation + 1)
+        self.state.attempt_base = self.generation * ATTEMPTS_A_GENERATION
+        self._claims.recover(fact.peers)
+
+    def _settle_claims(self, fact: s.Stimulus) -> None:
+        """Something of what was claimed may have ended before anybody has asked for it."""
+        if isinstance(fact, s.TasksFinished):
+            self._claims.finished(fact)
+        elif isinstance(
+            fact, (s.TasksErred, s.TasksKilled, s.TasksReturned, s.TasksStopped, s.InputsMissing)
+        ):
+            self._claims.ended(fact.worker, fact.ids, fact.attempts)
 
     def _inputs_missing(self, fact: s.InputsMissing) -> None:
         self._answers.inputs_missing(fact)
@@ -102,6 +133,14 @@ class SchedulerCore:
             known = map(self.state.tasks.get, ids)
             how(worker, [task for task in known if task is not None])
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """This process has stood still for so long: no lease ran meanwhile."""
+        self.state.now = now
+        self._members.excuse(seconds)
+
+    def _client_cut(self, fact: s.ClientCut) -> None:
+        self._members.client_cut(fact, self._client_lost)
+
     def _client_lost(self, fact: s.ClientLost) -> None:
         client = self.state.clients.get(fact.client)
         if client is not None:
@@ -116,7 +155,7 @@ class SchedulerCore:
             self._retiring.maintain()
             if self.state.to_replicate:
                 self._replicas.maintain()
-            if self.state.fresh:
+            if self.state.fresh and not self.state.recovering:
                 assign_queued(self.state)
 
     def handle(self, stimulus: s.Stimulus, now: float) -> list[Instruction]:
@@ -135,6 +174,8 @@ class SchedulerCore:
         worker = state.workers.get(getattr(stimulus, "worker", 0))
         if worker is not None:
             worker.last_seen = now
+        if self._claims.any_running:
+            self._settle_claims(stimulus)
         self._handlers[type(stimulus)](stimulus)
 
     def next_deadline(self) -> float | None:
@@ -159,9 +200,10 @@ class SchedulerCore:
     def decide(self) -> list[Instruction]:
         """What is to be done, in order, about all that was taken in since the last time."""
         state = self.state
-        assign_queued(state)
-        if state.unbalanced:
-            balance(state)
+        if not state.recovering:
+            assign_queued(state)
+            if state.unbalanced:
+                balance(state)
         if state.to_replicate:
             self._replicas.maintain()
         self._broadcast.maintain()

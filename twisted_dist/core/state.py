@@ -64,6 +64,11 @@ class SchedulerState:
         self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
+        #: members of an earlier life of this scheduler return: nothing is given out until they
+        #: have said what they have
+        self.recovering = False
+        #: attempts are higher; more than any number of an earlier life
+        self.attempt_base = 0
         self.submitted = 0
         self.outbox = Outbox()
         self.story = Story()
@@ -72,7 +77,7 @@ class SchedulerState:
 
     def note_room(self, worker: SchedulerWorker) -> None:
         """Keep `idle` and `roomy` true after a worker's load changed."""
-        if worker.busy < worker.nthreads and worker.retiring is None:
+        if worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut:
             self.roomy[worker] = self.idle[worker] = None
             return
         if worker in self.idle:

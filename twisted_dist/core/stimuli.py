@@ -21,6 +21,48 @@ class WorkerJoined:
     nthreads: int
     #: ``{name: amount}`` in `core.options.RESOURCE_UNIT`
     resources: Mapping[str, int] = field(factory=dict)
+    #: it was here before, or in an earlier life of this scheduler, and says next what it has
+    claims: bool = False
+
+
+@record
+class MemberReturned:
+    """A member of an earlier life of this scheduler is about to come.
+
+    Attributes:
+        peers: how many workers it knew of.
+        generation: how often the scheduler had begun anew, as far as it knew.
+    """
+
+    peers: int
+    generation: int
+
+
+@record
+class ResultsClaimed:
+    """A worker holds these results, of these attempts (0 for copies and scattered data)."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    nbytes: Sequence[int]
+
+
+@record
+class TasksClaimed:
+    """A worker has these attempts, begun or not; those in *waiting* wait for other tasks."""
+
+    worker: PeerId
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    waiting: Sequence[TaskId]
+
+
+@record
+class AllClaimed:
+    """A worker has said all that it has."""
+
+    worker: PeerId
 
 
 @record
@@ -29,6 +71,21 @@ class WorkerLost:
 
     worker: PeerId
     reason: str
+
+
+@record
+class WorkerCut:
+    """A worker's connection was lost; it may dial again. It is *peer*: nothing was heard of it."""
+
+    peer: PeerId
+    reason: str
+
+
+@record
+class WorkerBack:
+    """It has dialled again, and its session goes on."""
+
+    worker: PeerId
 
 
 @record
@@ -50,6 +107,20 @@ class ClientJoined:
 @record
 class ClientLost:
     """A client is gone; what only it wanted is released."""
+
+    client: PeerId
+
+
+@record
+class ClientCut:
+    """A client's connection was lost; it may dial again."""
+
+    client: PeerId
+
+
+@record
+class ClientBack:
+    """It has dialled again, and its session goes on."""
 
     client: PeerId
 
@@ -269,6 +340,14 @@ Stimulus = (
     DataPut
     | WorkerJoined
     | WorkerLost
+    | WorkerCut
+    | MemberReturned
+    | ResultsClaimed
+    | TasksClaimed
+    | AllClaimed
+    | WorkerBack
+    | ClientCut
+    | ClientBack
     | RetirementWanted
     | Heartbeat
     | ClientJoined

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from functools import partial
-from typing import Final
 
-from twisted_dist.aliases import CLIENT_SHIFT, Key, TaskId
+from twisted_dist.aliases import Key, TaskId
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.claims import Claims, Held
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.holders import add_dependent, add_holder, add_want, note_size
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
@@ -32,17 +31,13 @@ from twisted_dist.core.transitions import (
     remember,
 )
 
-#: seconds until data on a worker that its client does not tell of is nobody's
-CLAIM_S: Final = 60.0
-
 
 class Submissions:
     """Handles the stimuli that make tasks."""
 
-    def __init__(self, state: SchedulerState) -> None:
+    def __init__(self, state: SchedulerState, claims: Claims) -> None:
         self._state = state
-        #: data that its client has not told of yet: {id: the workers that say that they hold it}
-        self._unclaimed: dict[TaskId, dict[SchedulerWorker, None]] = {}
+        self._claims = claims
 
     def function_defined(self, fact: s.FunctionDefined) -> None:
         """Keep a function that tasks will name."""
@@ -68,7 +63,7 @@ class Submissions:
         groups = self._groups(fact, demand)
         if groups is None:
             self._refuse(client, fact, [], DEPENDENCY_LOST, "its function was never sent")
-        elif demand is not None and demand.is_hopeless and state.workers:
+        elif demand is not None and demand.is_hopeless and state.workers and not state.recovering:
             names = groups[0].function
             text = f"{names.name if names else 'data'}: {demand.unmet(state.workers.values())}"
             self._refuse(client, fact, groups, UNMET, text)
@@ -79,6 +74,7 @@ class Submissions:
                 self._submit(client, fact, groups)
             else:
                 self._submit_roots(client, fact, groups)
+            self._claims.submitted(ids)
         if demand is not None:
             demand.tasks -= 1
             if not demand.tasks:
@@ -125,6 +121,7 @@ class Submissions:
         lane: deque[SchedulerTask] = deque()
         group = groups[0]
         which = fact.which
+        base = self._state.attempt_base
         for offset, call in enumerate(fact.calls):
             if which and groups[which[offset]] is not group:
                 if lane:
@@ -135,6 +132,7 @@ class Submissions:
             tasks[task.id] = task
             task.wanted_by = alone
             task.state = QUEUED
+            task.attempt = base
             lane.append(task)
         if lane:
             self._state.ready.push_lane(lane)
@@ -156,6 +154,7 @@ class Submissions:
                 continue
             group = groups[fact.which[offset]] if fact.which else groups[0]
             task = SchedulerTask(task_id, group, call)
+            task.attempt = state.attempt_base
             state.tasks[task_id] = task
             if group.demand is not None:
                 group.demand.tasks += 1
@@ -244,8 +243,8 @@ class Submissions:
         for task_id in fact.ids:
             task = state.tasks.get(task_id)
             if task is None:
-                self._unclaimed.setdefault(task_id, {})[worker] = None
-                state.alarms.at(state.now + CLAIM_S, partial(self._forgo, worker, task_id))
+                self._claims.hold(worker, task_id, Held(0, 0))
+                self._claims.expire(worker, [task_id])
             elif task.group.function is None and task.state is MEMORY:
                 self._add_copy(task, worker)
             else:
@@ -256,26 +255,6 @@ class Submissions:
         add_holder(task, worker)
         if worker.retiring is not None:
             self._state.to_replicate[task] = None
-
-    def is_unclaimed_at(self, worker: SchedulerWorker) -> bool:
-        """Whether a worker has data that its client has not told of yet."""
-        return any(worker in holders for holders in self._unclaimed.values())
-
-    def _forgo(self, worker: SchedulerWorker, task_id: TaskId) -> None:
-        """What a worker has said that it holds is nobody's if it was not told of by now."""
-        state = self._state
-        holders = self._unclaimed.get(task_id, {})
-        if worker not in holders:
-            return
-        del holders[worker]
-        if not holders:
-            del self._unclaimed[task_id]
-        if state.workers.get(worker.id) is worker:
-            client = state.clients.get(task_id >> CLIENT_SHIFT)
-            if client is not None:
-                client.forgone.add(task_id)
-            nobodys = SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
-            state.outbox.release(worker, nobodys)
 
     def data_scattered(self, fact: s.DataScattered) -> None:
         """A client has put values on a worker.
@@ -297,10 +276,10 @@ class Submissions:
                 add_want(task, client)
             if task.group.function is not None:
                 continue  # computed, not scattered: this client confuses its own ids
-            holders = self._unclaimed.pop(task_id, {})
-            if holder is not None and task_id not in client.forgone:
-                holders[holder] = None
-            for worker in [each for each in holders if state.workers.get(each.id) is each]:
+            holders = self._claims.take_holders(task_id)
+            if holder is not None and holder not in holders and task_id not in client.forgone:
+                holders.append(holder)
+            for worker in holders:
                 if task.state is ERRED:  # its first holder left before this copy was told of
                     state.outbox.release(worker, task)
                 elif task.state is MEMORY:
@@ -308,5 +287,5 @@ class Submissions:
                 else:
                     note_size(task, nbytes)
                     remember(state, task, worker, None)
-            if task.state is RELEASED:
+            if task.state is RELEASED and not state.recovering:
                 activate(state, task)  # finds that it is lost, and says so

@@ -74,7 +74,8 @@ def activate(
         if each.state is not RELEASED:
             continue
         if each.group.function is None:
-            doomed.append(each)
+            if not state.recovering:  # else some worker may still come with it
+                doomed.append(each)
             continue
         each.state = WAITING
         each.waiting_on = 0

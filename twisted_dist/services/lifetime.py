@@ -15,7 +15,7 @@ from attrs import frozen
 from twisted_dist.errors import UsageProblem
 from twisted_dist.services.solitude import Solitude
 from twisted_dist.wire import schema
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 #: seconds that a worker whose lifetime is over has to hand over what it has; then it leaves
 #: all the same. What it runs by then is run again elsewhere
@@ -126,15 +126,15 @@ class Lifetime:
         self._waits = True
         self._solitude = solitude or Solitude(reactor, 0.0, "", lambda why: None)
         self.is_over = False
-        self._stream: StreamProtocol | None = None
+        self._stream: StreamSession | None = None
 
     @property
-    def stream(self) -> StreamProtocol | None:
+    def stream(self) -> StreamSession | None:
         """To its scheduler, while there is one; the worker says so."""
         return self._stream
 
     @stream.setter
-    def stream(self, stream: StreamProtocol | None) -> None:
+    def stream(self, stream: StreamSession | None) -> None:
         self._stream = stream
         self._is_cut = False
         self._count()

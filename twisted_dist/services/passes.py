@@ -11,8 +11,8 @@ from twisted_dist.aliases import TaskId
 from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.current import Pass
 from twisted_dist.wire import schema
+from twisted_dist.wire.link import SchedulerLink
 from twisted_dist.wire.membership import Membership
-from twisted_dist.wire.stream import StreamProtocol
 
 #: seconds until the scheduler must have answered
 ANSWER_S: Final = 30.0
@@ -22,8 +22,8 @@ class Passes:
     """Asks the scheduler for tickets, for tasks that run here."""
 
     def __init__(self, reactor: Any, membership: Membership, scheduler: str) -> None:
-        #: to the scheduler, while there is one
-        self.stream: StreamProtocol | None = None
+        #: to the scheduler; set by the worker
+        self.link: SchedulerLink | None = None
         self._reactor = reactor
         self._membership = membership
         self._scheduler = scheduler
@@ -38,13 +38,13 @@ class Passes:
         return defer.Deferred.fromCoroutine(self._get(task_id, attempt))
 
     async def _get(self, task_id: TaskId, attempt: int) -> Pass:
-        if self.stream is None:
+        if self.link is None or self.link.session is None:
             raise ConnectionClosedError("this worker has no scheduler at the moment")
         request = next(self._requests)
         answer: defer.Deferred[bytes] = defer.Deferred()
         self._waiting[request] = answer
-        self.stream.send(schema.PASS_WANTED.pack(request, task_id, attempt))
-        self.stream.flush()
+        self.link.send(schema.PASS_WANTED.pack(request, task_id, attempt))
+        self.link.flush()
         try:
             ticket = await answer.addTimeout(ANSWER_S, self._reactor)
         except defer.TimeoutError:
@@ -67,7 +67,6 @@ class Passes:
 
     def lost(self, reason: str) -> None:
         """The scheduler is gone."""
-        self.stream = None
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             each.errback(ConnectionClosedError(f"the scheduler is gone: {reason}"))

@@ -137,14 +137,24 @@ class Receiver:
                 values |= needed
             self._executor.run(tasks, values)
 
-    def forget(self) -> None:
-        """The scheduler is gone, and what it has said counts no more."""
+    def lose(self) -> None:
+        """The scheduler is gone: what is here stays, another one says what else there is."""
+        getting = self._break_off()
+        if getting is not None:
+            self._go_on()
+
+    def _break_off(self) -> defer.Deferred[None] | None:
         getting, self._getting = self._getting, None
         self._awaited = None
         if getting is not None:
             getting.cancel()
         self._listed.clear()
         self._told.clear()
+        return getting
+
+    def forget(self) -> None:
+        """A new life begins: what was uploaded counts no more, nor does what waits for it."""
+        getting = self._break_off()
         self._held.clear()
         if getting is not None or self._here:
             self._here.clear()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Final
 
 from twisted.internet import defer
 
 from twisted_dist.access.home import Home
-from twisted_dist.access.roles import ADMIN, MAY_LOOK, MAY_MOVE_DATA, MAY_SUBMIT, MAY_WORK
+from twisted_dist.access.roles import (
+    MAY_LOOK,
+    MAY_MOVE_DATA,
+    MAY_WORK,
+)
 from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
@@ -20,15 +24,15 @@ from twisted_dist.errors import RefusedError
 from twisted_dist.services.authority import NetworkAuthority
 from twisted_dist.services.listening import ListeningService, reachable_host, running_reactor
 from twisted_dist.services.logbook import LogBook
-from twisted_dist.services.shelf import Shelf
-from twisted_dist.services.tickets import Tickets
+from twisted_dist.services.members import Members
 from twisted_dist.services.views import VIEWS
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
-from twisted_dist.wire.kinds import is_amounts
 from twisted_dist.wire.membership import Insecure
 from twisted_dist.wire.relay import Relays
 from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
+
+_FOR_CLIENTS: Final = (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply, i.EndClient)
 
 
 class Scheduler(ListeningService):
@@ -42,6 +46,7 @@ class Scheduler(ListeningService):
         lease_s: seconds without a heartbeat until a worker is given up.
         home: directory of the files that say who may enter; the user's by default.
         insecure: no TLS, and everything is allowed to whoever comes.
+        chance: draws what names this life and its members; the system's by default.
 
     Several may live in one process. As an `IService` it starts on *port*.
     """
@@ -57,28 +62,24 @@ class Scheduler(ListeningService):
         lease_s: float = LEASE_S,
         home: Path | None = None,
         insecure: bool = False,
+        chance: Random | None = None,
     ) -> None:
         chosen = running_reactor(reactor, loop)
+        self.reactor = chosen
         self._authority = (
             None if insecure else NetworkAuthority(Home(home), chosen, self._keys_changed)
         )
-        super().__init__(chosen, host, self._authority or Insecure())
-        self.port = port
         # in microseconds, so that no life of a scheduler repeats another's tokens
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))
-        self._tickets = Tickets(chosen, self.core.state)
+        #: what workers say that the core need not know
+        beside = {schema.OUTPUT.number: self._note_output}
+        self._members = Members(self, beside, chance)
+        super().__init__(chosen, host, self._authority or Insecure())
+        self.port = port
         self._relays = Relays(chosen, secrets.token_bytes)
         self._log_book = LogBook()
-        self._shelf = Shelf(chosen, self._tell_worker, self._reply, self._name_of)
-        #: what workers say that the core need not know
-        self._beside = {
-            schema.OUTPUT.number: self._note_output,
-            schema.UPLOAD_WANTED.number: self._shelf.piece_wanted,
-            schema.UPLOADED.number: self._shelf.uploaded,
-        }
-        self._numbers = count(1)
-        self._workers: dict[int, WorkerEnd] = {}
-        self._clients: dict[int, ClientEnd] = {}
+        #: whether, when it ends, members may wait for another scheduler at its address
+        self.returns = False
         #: asks for a call when all that came in together was handled; True if there is more
         self._after_turn: Callable[[Callable[[], None]], bool] = getattr(
             chosen, "call_after_turn", _is_alone
@@ -115,11 +116,12 @@ class Scheduler(ListeningService):
             if self._authority is not None:
                 self._authority.close()
             raise
+        self._members.begin()
         return self.address
 
     async def stop_work(self) -> None:
-        """Forget the timer, end the relays; connections are ended by the caller."""
-        self._shelf.close()
+        """Forget the timer, end the sessions and relays; connections are ended by the caller."""
+        self._members.close(returns=self.returns)
         self._relays.close()
         if self._authority is not None:
             self._authority.close()
@@ -133,9 +135,7 @@ class Scheduler(ListeningService):
         """Adds registration and the views to what every daemon answers."""
         return {
             **super().responders(),
-            commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
-            commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
-            commands.RegisterTask: Responder(self._register_task, MAY_WORK),
+            **self._members.responders(),
             commands.OpenRelay: Responder(self._open_relay, MAY_MOVE_DATA),
             commands.JoinRelay: Responder(
                 lambda proto, ticket: self._relays.join(ticket), MAY_WORK
@@ -162,7 +162,7 @@ class Scheduler(ListeningService):
     def query(self, what: str, arguments: Any) -> Any:
         """A view by name (`services.views`), or the certificates that count."""
         if what == "keys":
-            return {} if self._authority is None else self._authority.keys()
+            return self.keys() or {}
         self.core.state.now = self.reactor.seconds()
         view = VIEWS.get(what)
         if view is None:
@@ -174,36 +174,13 @@ class Scheduler(ListeningService):
             return {**self.identity(), **seen}
         return view(self.core.state, arguments)
 
-    def _answer_client(self, what: str, arguments: Any) -> Any:
+    def keys(self) -> Mapping[bytes, str] | None:
+        """The certificates that count, with their roles; None without TLS."""
+        return None if self._authority is None else self._authority.keys()
+
+    def answer_client(self, what: str, arguments: Any) -> Any:
         """A view, or what tasks have written: as results, that is for who may submit."""
         return self._log_book.answer(arguments) if what == "logs" else self.query(what, arguments)
-
-    def _register_worker(
-        self, proto: Any, address: str, name: str, nthreads: int, resources: Any
-    ) -> Any:
-        if nthreads < 1:
-            raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
-        if not is_amounts(resources):
-            raise RefusedError("resources that are not names with amounts")
-        known = self.core.state.workers.values()
-        if name and any(each.name == name and each.address != address for each in known):
-            raise RefusedError(
-                f"another worker is named {name[:40]!r}: give this one another --name"
-            )
-        number = next(self._numbers)
-        end = WorkerEnd(
-            number,
-            self._take,
-            self._worker_gone,
-            self._turned,
-            self._tickets.give,
-            self._beside,
-        )
-        self._workers[number] = end
-        self._welcome(end)
-        self._shelf.worker_joined(number)
-        self.stimulate(s.WorkerJoined(number, address, name or address, nthreads, resources))
-        return end.protocol
 
     def _note_output(self, number: int, fields: dict[str, Any]) -> None:
         """A worker tells what its tasks have written."""
@@ -216,34 +193,11 @@ class Scheduler(ListeningService):
         pieces = zip(keys, fields["streams"], fields["texts"])
         self._log_book.note(self.reactor.seconds(), worker.name, pieces, fields["left_out"])
 
-    def _tell_worker(self, number: int, payload: bytes) -> None:
-        end = self._workers.get(number)
-        if end is not None:
-            end.send(payload)
-            end.protocol.flush()
-
-    def _reply(self, client: int, request: int, error: str, result: Any) -> None:
-        end = self._clients.get(client)
-        if end is not None:
-            end.send(schema.ANSWER.pack(request, error, result))
-            end.protocol.flush()
-
-    def _name_of(self, number: int) -> str:
-        worker = self.core.state.workers.get(number)
-        return worker.name if worker is not None else f"worker {number}"
-
-    def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
-        self._tickets.take(ticket)
-        return self._add_client(name, is_admin=False)
-
-    def _register_client(self, proto: Any, name: str) -> Any:
-        return self._add_client(name, self._authority is None or proto.role == ADMIN)
-
     def _open_relay(self, proto: Any, name: str, address: str) -> Any:
         """Somebody cannot dial a worker: that one is asked to come here, and both are joined."""
         known = self.core.state.workers.values()
         number = next((each.id for each in known if each.address == address), None)
-        end = None if number is None else self._workers.get(number)
+        end = None if number is None else self._members.workers.get(number)
         if end is None:
             raise RefusedError(f"no worker is registered at {address[:100]!r}")
         who = repr(name[:40]) if name else "a client"
@@ -251,63 +205,28 @@ class Scheduler(ListeningService):
         relay = self._relays.open(asker, address)
         proto.when_lost.append(relay.asker_gone)
         end.send(schema.RELAY.pack(relay.ticket, asker))
-        end.protocol.flush()
+        end.session.flush()
         return relay.answer
-
-    def _add_client(self, name: str, is_admin: bool) -> Any:
-        number = next(self._numbers)
-        end = ClientEnd(
-            number,
-            self._take,
-            self._answer_client,
-            self._client_gone,
-            self._turned,
-            is_admin,
-            self._shelf.asked,
-        )
-        self._clients[number] = end
-        self._welcome(end)
-        self.stimulate(s.ClientJoined(number, name))
-        return end.protocol
-
-    def _welcome(self, end: WorkerEnd | ClientEnd) -> None:
-        if self._authority is not None:
-            end.send(schema.KEYS.pack(self._authority.keys()))
-        end.send(schema.WELCOME.pack(end.number, {"scheduler": self.address}))
 
     def _keys_changed(self) -> None:
         """Credentials were given, revoked or have expired: whoever they were, all are told."""
         assert self._authority is not None
         self._factory.end_unwelcome()
-        keys = schema.KEYS.pack(self._authority.keys())
-        ends: list[WorkerEnd | ClientEnd] = [*self._workers.values(), *self._clients.values()]
-        for end in ends:
-            end.send(keys)
-            end.protocol.flush()
-
-    def _worker_gone(self, number: int, reason: str) -> None:
-        del self._workers[number]
-        self._shelf.worker_gone(number)
-        self.stimulate(s.WorkerLost(number, reason))
-
-    def _client_gone(self, number: int, reason: str) -> None:
-        del self._clients[number]
-        self._shelf.client_gone(number)
-        self.stimulate(s.ClientLost(number))
+        self._members.tell_keys()
 
     # -- the core
 
     def stimulate(self, stimulus: s.Stimulus) -> None:
         """Give the core a fact and do what it says, soon."""
-        self._take(stimulus)
-        self._turned()
+        self.take(stimulus)
+        self.turned()
 
-    def _take(self, stimulus: s.Stimulus) -> None:
+    def take(self, stimulus: s.Stimulus) -> None:
         """Give the core a fact; what it leads to is decided when the stream's turn ends."""
         self.core.take(stimulus, self.reactor.seconds())
         self._undecided = True
 
-    def _turned(self) -> None:
+    def turned(self) -> None:
         """A peer's turn has ended: decide now, or with what others say in the same turn."""
         if not self._is_concluding and not self._after_turn(self._conclude):
             self._conclude()
@@ -333,15 +252,15 @@ class Scheduler(ListeningService):
             if isinstance(each, i.Log):
                 (self.log.warn if each.is_warning else self.log.info)("{text}", text=each.text)
                 continue
-            if isinstance(each, (i.ReportFinished, i.ReportErred, i.ReportLocations, i.Reply)):
-                end = self._clients.get(each.client)
+            if isinstance(each, _FOR_CLIENTS):
+                end = self._members.clients.get(each.client)
             else:
-                end = self._workers.get(each.worker)
+                end = self._members.workers.get(each.worker)
             if end is not None:
                 end.execute(each)
                 touched[end] = None
         for end in touched:
-            end.protocol.flush()
+            end.session.flush()
 
     def _rearm(self) -> None:
         """See that the timer is set early enough; one that is early finds nothing to do."""
@@ -358,6 +277,7 @@ class Scheduler(ListeningService):
 
     def _expire(self) -> None:
         self._timer = None
+        self._members.notice_stall()
         self._execute(self.core.expire(self.reactor.seconds()))
         self._conclude()
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import psutil
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.python.failure import Failure
 
 from twisted_dist.access.find import GivenAccess
@@ -27,20 +27,17 @@ from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
 from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
-from twisted_dist.services.registering import register
 from twisted_dist.services.solitude import Solitude
 from twisted_dist.services.store import Store
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
-from twisted_dist.wire.dial import DIAL_S, Dialled
+from twisted_dist.wire.dial import Dialled
 from twisted_dist.wire.joining import Joiner
+from twisted_dist.wire.link import SchedulerLink
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 from twisted_dist.wire.worker_end import FACTS, FROM_SCHEDULER, REPORTS
-
-#: seconds between heartbeats; a twelfth of the lease
-HEARTBEAT_S: Final = 5.0
 
 
 class Worker(ListeningService):
@@ -65,7 +62,7 @@ class Worker(ListeningService):
         death_timeout: without a scheduler for so long, or never having reached one, it ends and
             `done` fires; `start` then fails with ConnectError. Seconds or ``"5 min"``; by
             default never: when it is to end is its owner's to say.
-        chance: a `random.Random`.
+        chance: a `random.Random`; draws also when a lost scheduler is dialled again.
 
     Use `Nanny` (`services.nanny`) where the code is not trusted to leave its process alone.
     """
@@ -99,17 +96,17 @@ class Worker(ListeningService):
         self.name = name
         self.resources = as_amounts(resources or {})
         self.port = port
+        draw = chance or Random()
         span = Lifespan.of(lifetime, lifetime_stagger, lifetime_restart)
         patience_s = as_seconds(death_timeout or 0)
         solitude = Solitude(self.reactor, patience_s, self.scheduler, self._leave)
         ends = self._end_by_command, self._restart
-        self._lifetime = Lifetime(self.reactor, span, *ends, chance, solitude)
+        self._lifetime = Lifetime(self.reactor, span, *ends, draw, solitude)
         self.core = WorkerCore()
         #: what the scheduler knows it by, since it registered last
         self._number = 0
         self.registered: Callable[[Worker], None] = lambda worker: None
         self._store = self._make_store()
-        self._stream: StreamProtocol | None = None
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._told
         self._executor.gave_up = self._leave
@@ -127,10 +124,26 @@ class Worker(ListeningService):
         peers = DataPool(self.reactor, name or "worker", self._membership, self.scheduler)
         self._holder = Holder(self._store, peers, self._put)
         self._joiner = Joiner(self.reactor, self._membership, self.scheduler, self._holder.open)
-        self._beat = task.LoopingCall(self._heartbeat)
-        self._beat.clock = self.reactor
-        self._dialling: defer.Deferred[None] | None = None
+        self._link = SchedulerLink(
+            self.reactor,
+            self.scheduler,
+            self.kind,
+            self._membership,
+            draw,
+            FROM_SCHEDULER,
+            self._register,
+            self._received,
+            self._heartbeat,
+            self._scheduler_gone,
+            self._refused,
+            self._lifetime.cut,
+        )
+        self._passes.link = self._link
         self._first: defer.Deferred[str] | None = None
+        #: the scheduler has been told all that is here, and is told what changes
+        self._is_known = False
+        #: memory is kept for later values, here
+        self._is_keeping = False
         self._restarting: defer.Deferred[None] | None = None
 
     def _make_store(self) -> Store:
@@ -163,18 +176,18 @@ class Worker(ListeningService):
         await defer.maybeDeferred(self._executor.start)
         self._first = defer.Deferred()
         self._lifetime.begin()
-        self._dial()
+        self._is_keeping = True
+        KEEPING.begin()
+        self._link.dial()
         return await self._first
 
     async def stop_work(self) -> None:
         """Leave the scheduler, end the executor, close all data connections."""
         self._lifetime.close()
-        if self._beat.running:
-            self._beat.stop()
-        if self._dialling is not None:
-            self._dialling.cancel()
-        if self._stream is not None:
-            self._stream.end("this worker is stopping")
+        self._link.close("this worker is stopping")
+        if self._is_keeping:
+            self._is_keeping = False
+            KEEPING.end()
         self._holder.peers.close()
         self._joiner.close()
         await defer.maybeDeferred(self._executor.stop)
@@ -186,77 +199,51 @@ class Worker(ListeningService):
 
     # -- registration
 
-    def _dial(self) -> None:
-        coming = register(
-            self.reactor,
-            self.scheduler,
-            self.kind,
-            self._membership,
-            self._switch,
-            lambda: self._first is not None,
+    async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
+        await proto.switch(
+            commands.RegisterWorker,
+            session.first_stream(),
+            timeout_s,
+            address=self.address,
+            name=self.name,
+            nthreads=self.nthreads,
+            resources=self.resources,
+            **self._link.earlier(),
         )
-        self._dialling = defer.Deferred.fromCoroutine(coming)
-        self._dialling.addCallbacks(self._dialled, self._dial_failed)
 
-    def _dialled(self, _: None) -> None:
-        self._dialling = None
-
-    def _dial_failed(self, failure: Failure) -> None:
-        self._dialling = None
-        if failure.check(defer.CancelledError):
-            return  # by stop_work
+    def _refused(self, failure: Failure) -> None:
         if self._first is not None:
             first, self._first = self._first, None
             first.errback(failure)
-        else:
-            self.log.failure("cannot register with {s}", failure=failure, s=self.scheduler)
 
-    async def _switch(self, proto: Dialled) -> None:
-        stream = StreamProtocol(FROM_SCHEDULER, self._received, self._scheduler_gone)
-        self._stream = stream
-        self._passes.stream = stream
-        try:
-            await proto.switch(
-                commands.RegisterWorker,
-                stream,
-                DIAL_S,
-                address=self.address,
-                name=self.name,
-                nthreads=self.nthreads,
-                resources=self.resources,
-            )
-        except BaseException:
-            self._stream = None
-            raise
-
-    def _welcomed(self) -> None:
-        if not self._beat.running:
-            KEEPING.begin()
-            ended = self._beat.start(HEARTBEAT_S)
-            ended.addErrback(lambda f: self.log.failure("heartbeat failed", failure=f))
-            ended.addCallback(lambda _: KEEPING.end())
-        self._lifetime.stream = self._stream
-        self._execute(self.core.report_held())
+    def _welcomed(self, index: int, info: Any) -> None:
+        returns = self._link.was_welcome
+        self._number = index
+        self._link.welcomed(**info)
+        self._lifetime.stream = self._link.session
+        self._is_known = True
+        self._execute(self.core.claims() if returns else self.core.report_held())
         self.registered(self)
         if self._first is not None:
             first, self._first = self._first, None
             first.callback(self.address)
 
-    def _scheduler_gone(self, reason: str) -> None:
-        self._stream = self._lifetime.stream = None
+    def _scheduler_gone(self, reason: str, may_return: bool) -> None:
+        self._lifetime.stream = None
+        self._is_known = False
         self._passes.lost(reason)
-        if self._beat.running:
-            self._beat.stop()
         if self._stopping is not None:
             return
         note = self.log.warn if self._restarting is None else self.log.info
         note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
-        self._uploads.forget()
-        self._execute(self.core.reset())
+        if self._restarting is None:
+            self._uploads.lose()
+        else:
+            self._execute(self.core.reset())
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back
         elif self._restarting is None:
-            self._dial()
+            self._link.dial()
 
     def retire(self, timeout_s: float = HANDOVER_S, waits: bool = True) -> None:
         """Leave gracefully, within so many seconds, and end; `done` fires then.
@@ -275,25 +262,25 @@ class Worker(ListeningService):
         if self._restarting is not None:
             return
         self._uploads.forget()
+        self._is_known = False
+        self._execute(self.core.reset())
         self._restarting = defer.maybeDeferred(self._executor.restart)
         self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
         self._restarting.addCallback(lambda _: self._restarted())
-        if self._stream is not None:
-            self._stream.end("this worker starts anew")
+        self._link.end("this worker starts anew")
 
     def _restarted(self) -> None:
         self._restarting = None
-        if self._stopping is None and self._stream is None and self._dialling is None:
-            self._dial()
+        if self._stopping is None and self._link.session is None:
+            self._link.dial()
 
     def _heartbeat(self) -> None:
         tidy()
-        self._say(schema.HEARTBEAT.pack(self.metrics()))
+        self._link.send(schema.HEARTBEAT.pack(self.metrics()))
 
     def _say(self, payload: bytes) -> None:
-        if self._stream is not None:
-            self._stream.send(payload)
-            self._stream.flush()
+        self._link.send(payload)
+        self._link.flush()
 
     def metrics(self) -> dict[str, float]:
         """What a heartbeat carries: bytes of this process, values held, tasks under way."""
@@ -343,12 +330,13 @@ class Worker(ListeningService):
             (self._lifetime.may_end if self._lifetime.is_over else self._restart)()
         elif number == schema.GIVE_FUNCTION.number:
             self._executor.add_function(fields["digest"], fields["blob"])
+        elif number == schema.PEERS.number:
+            self._link.learn_peers(**fields)
         elif number == schema.KEYS.number:
             self._membership.learn(fields["keys"])
             self._factory.end_unwelcome()
         else:
-            self._number = fields["index"]
-            self._welcomed()
+            self._welcomed(**fields)
 
     def _told(self, fact: object) -> None:
         """By the executor."""
@@ -365,8 +353,8 @@ class Worker(ListeningService):
         for each in instructions:
             schema_of = REPORTS.get(type(each))
             if schema_of is not None:
-                if self._stream is not None:
-                    self._stream.send_all(schema_of.encode(each))
+                if self._is_known:  # else it is told with all that is here
+                    self._link.send_all(schema_of.encode(each))
             elif isinstance(each, m.Execute):
                 self._uploads.run(each.tasks, self._store)
             elif isinstance(each, m.Keep):
@@ -382,8 +370,7 @@ class Worker(ListeningService):
                 self._uploads.drop(each.ids)
             elif isinstance(each, m.StopExecution):
                 self._uploads.stop_tasks(each.ids, each.attempts)
-        if self._stream is not None:
-            self._stream.flush()
+        self._link.flush()
 
     async def _fetch(self, address: str, ids: list[TaskId]) -> None:
         values = await self._holder.fetch(address, ids)

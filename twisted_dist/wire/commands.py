@@ -15,8 +15,8 @@ from twisted.protocols import amp
 from twisted_dist.errors import ProtocolError, RefusedError
 
 #: versions of docs/protocol.md that this package speaks, lowest and highest
-OLDEST_VERSION: Final = 2
-NEWEST_VERSION: Final = 2
+OLDEST_VERSION: Final = 3
+NEWEST_VERSION: Final = 3
 
 #: bytes that one `Chunked` argument may have
 MAX_CHUNKED_BYTES: Final = 8 * 2**20
@@ -57,6 +57,15 @@ class Chunked(amp.Argument):
 _ERRORS: dict[type[Exception], bytes] = {RefusedError: b"REFUSED"}
 
 
+#: what a member says that was welcome before: in which life of the scheduler (empty for never),
+#: in which generation that was, and how many workers there were
+_EARLIER: Final = [
+    (b"life", amp.String()),
+    (b"generation", amp.Integer()),
+    (b"peers", amp.Integer()),
+]
+
+
 class Hello(amp.Command):
     """First on every connection: which versions, and who is calling.
 
@@ -85,14 +94,18 @@ class RegisterWorker(amp.ProtocolSwitchCommand):
         (b"name", amp.Unicode()),
         (b"nthreads", amp.Integer()),
         (b"resources", Chunked()),
+        *_EARLIER,
     ]
     errors: ClassVar = _ERRORS
 
 
 class RegisterClient(amp.ProtocolSwitchCommand):
-    """A client joins; from the answer on, the connection is its task stream."""
+    """A client joins; from the answer on, the connection is its task stream.
 
-    arguments: ClassVar = [(b"name", amp.Unicode())]
+    *index* is what it was called in an earlier life; 0 for never.
+    """
+
+    arguments: ClassVar = [(b"name", amp.Unicode()), (b"index", amp.Integer()), *_EARLIER]
     errors: ClassVar = _ERRORS
 
 
@@ -100,6 +113,16 @@ class RegisterTask(amp.ProtocolSwitchCommand):
     """A task joins as a client, with the ticket that its worker asked for; as `RegisterClient`."""
 
     arguments: ClassVar = [(b"name", amp.Unicode()), (b"ticket", amp.String())]
+    errors: ClassVar = _ERRORS
+
+
+class Resume(amp.ProtocolSwitchCommand):
+    """A task stream goes on, whose connection was lost: *received* bytes had come by then.
+
+    Answered within the stream, with how many had come there. Refused where the session is over.
+    """
+
+    arguments: ClassVar = [(b"token", amp.String()), (b"received", amp.Integer())]
     errors: ClassVar = _ERRORS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from twisted_dist.aliases import CLIENT_SHIFT
@@ -12,7 +13,7 @@ from twisted_dist.core.options import PLAIN, Options
 from twisted_dist.errors import ProtocolError, RefusedError
 from twisted_dist.wire import schema
 from twisted_dist.wire.frames import TARGET_BYTES
-from twisted_dist.wire.stream import StreamProtocol
+from twisted_dist.wire.session import StreamSession
 
 _FROM_WORKER: Final = {
     schema.DONE.number: s.TasksFinished,
@@ -24,6 +25,9 @@ _FROM_WORKER: Final = {
     schema.COPIES.number: s.ReplicasAdded,
     schema.PUT.number: s.DataPut,
     schema.SECEDED.number: s.TasksSeceded,
+    schema.RESULTS_CLAIMED.number: s.ResultsClaimed,
+    schema.TASKS_CLAIMED.number: s.TasksClaimed,
+    schema.ALL_CLAIMED.number: s.AllClaimed,
     schema.RETIRE.number: s.RetirementWanted,
     schema.HEARTBEAT.number: s.Heartbeat,
 }
@@ -94,7 +98,8 @@ class WorkerEnd:
     Args:
         number: of the worker.
         stimulate: takes what the core is to know.
-        gone: told the number, and why, when the connection has ended.
+        gone: told the number, and why, when the session is over.
+        cut: likewise, when its connection is lost, and may be dialled again.
         turned: called after each batch.
         give_ticket: for a task that submits tasks.
         beside: ``{message's number: what takes the worker's number and the fields}`` for what
@@ -106,6 +111,7 @@ class WorkerEnd:
         number: int,
         stimulate: Stimulate,
         gone: Callable[[int, str], None],
+        cut: Callable[[int, str], None],
         turned: Callable[[], None],
         give_ticket: Callable[[int, int, int], bytes],
         beside: Mapping[int, Callable[[int, dict[str, Any]], None]],
@@ -115,10 +121,10 @@ class WorkerEnd:
         self._give_ticket = give_ticket
         self._beside = beside
         allowed = (*_FROM_WORKER, schema.PASS_WANTED.number, *beside)
-        self.protocol = StreamProtocol(
-            allowed, self._received, lambda reason: gone(number, reason), turned
+        self.session = StreamSession(
+            allowed, self._received, partial(gone, number), turned, partial(cut, number)
         )
-        self.send = self.protocol.send
+        self.send = self.session.send
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:
         if number == schema.PASS_WANTED.number:
@@ -136,7 +142,7 @@ class WorkerEnd:
             self.send(schema.PASS.pack(request, b"", str(problem)))
         else:
             self.send(schema.PASS.pack(request, ticket, ""))
-        self.protocol.flush()
+        self.session.flush()
 
     def execute(self, instruction: i.Instruction) -> None:
         """Put an instruction on the wire."""
@@ -147,9 +153,9 @@ class WorkerEnd:
                 for start in range(0, len(ids), AT_ONCE):
                     self.send(schema.COPY.pack([[address, ids[start : start + AT_ONCE]]]))
         elif isinstance(instruction, i.EndWorker):
-            self.protocol.end(instruction.reason)
+            self.session.end(instruction.reason, returns=True)
         else:
-            self.protocol.send_all(_TO_WORKER[type(instruction)].encode(instruction))
+            self.session.send_all(_TO_WORKER[type(instruction)].encode(instruction))
 
     def _send_tasks(self, message: i.SendTasks) -> None:
         runs: list[list[Any]] = []
@@ -185,7 +191,8 @@ class ClientEnd:
         number: of the client.
         stimulate: takes what the core is to know.
         query: answers questions; raises RefusedError.
-        gone: told the number, and why, when the connection has ended.
+        gone: told the number, and why, when the session is over.
+        cut: likewise, when its connection is lost, and may be dialled again.
         turned: called after each batch.
         is_admin: it may end what others compute.
         asked: told of each operation that it asks for, and may; whether that is all.
@@ -197,6 +204,7 @@ class ClientEnd:
         stimulate: Stimulate,
         query: Callable[[str, Any], Any],
         gone: Callable[[int, str], None],
+        cut: Callable[[int, str], None],
         turned: Callable[[], None],
         is_admin: bool,
         asked: Callable[[int, dict[str, Any]], bool],
@@ -207,10 +215,10 @@ class ClientEnd:
         self._asked = asked
         self._query = query
         allowed = (*_FROM_CLIENT, schema.QUERY.number)
-        self.protocol = StreamProtocol(
-            allowed, self._received, lambda reason: gone(number, reason), turned
+        self.session = StreamSession(
+            allowed, self._received, partial(gone, number), turned, partial(cut, number)
         )
-        self.send = self.protocol.send
+        self.send = self.session.send
 
     def _received(self, number: int, fields: dict[str, Any]) -> None:
         if number == schema.QUERY.number:
@@ -256,4 +264,7 @@ class ClientEnd:
 
     def execute(self, instruction: i.Instruction) -> None:
         """Put an instruction on the wire."""
-        self.protocol.send_all(_TO_CLIENT[type(instruction)].encode(instruction))
+        if isinstance(instruction, i.EndClient):
+            self.session.end(instruction.reason, returns=True)
+        else:
+            self.session.send_all(_TO_CLIENT[type(instruction)].encode(instruction))

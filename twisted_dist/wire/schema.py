@@ -187,6 +187,11 @@ def _message(number: int, name: str, fields: str, parallel: str = "") -> Message
 # scheduler → either
 WELCOME = _message(1, "welcome", "index:int info:any")
 KEYS = _message(2, "keys", "keys:keys")
+PEERS = _message(6, "peers", "workers:int generation:int")
+# either → the other, of the session itself
+ARRIVED = _message(3, "arrived", "position:int")
+RESUMED = _message(4, "resumed", "received:int")
+BYE = _message(5, "bye", "reason:str returns:bool")
 # client → scheduler
 FUNCTION = _message(10, "function", "digest:bytes name:str blob:bytes")
 SUBMIT = _message(
@@ -248,6 +253,11 @@ OUTPUT = _message(
 UPLOAD_WANTED = _message(52, "upload-wanted", "number:int offset:int")
 UPLOADED = _message(53, "uploaded", "number:int error:str")
 RETIRE = _message(54, "retire", "timeout_s:number waits:bool")
+RESULTS_CLAIMED = _message(
+    60, "results-claimed", "ids:ints attempts:ints nbytes:ints", "ids attempts nbytes"
+)
+TASKS_CLAIMED = _message(61, "tasks-claimed", "ids:ints attempts:ints waiting:ints", "ids attempts")
+ALL_CLAIMED = _message(62, "all-claimed", "")
 HEARTBEAT = _message(46, "heartbeat", "metrics:metrics")
 
 

@@ -11,6 +11,7 @@ from twisted_dist.wire import schema
 FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
     schema.KEYS.number,
+    schema.PEERS.number,
     schema.GIVE_FUNCTION.number,
     schema.TASKS.number,
     schema.FORGET.number,
@@ -43,4 +44,7 @@ REPORTS: Final[dict[type, schema.Message]] = {
     m.ReportSeceded: schema.SECEDED,
     m.ReportCopies: schema.COPIES,
     m.ReportPut: schema.PUT,
+    m.ClaimResults: schema.RESULTS_CLAIMED,
+    m.ClaimTasks: schema.TASKS_CLAIMED,
+    m.ClaimedAll: schema.ALL_CLAIMED,
 }

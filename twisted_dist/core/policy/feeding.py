@@ -37,7 +37,7 @@ def expected_s(function: SchedulerFunction | None) -> float:
 
 def has_room(worker: SchedulerWorker) -> bool:
     """Whether *worker* should be given more."""
-    if worker.retiring is not None:
+    if worker.retiring is not None or worker.is_cut:
         return False
     nthreads = worker.nthreads
     busy = worker.busy

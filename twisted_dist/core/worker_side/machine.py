@@ -48,7 +48,7 @@ class WorkerCore:
         return self._handlers[type(stimulus)](stimulus)
 
     def reset(self) -> list[object]:
-        """The scheduler is gone: forget everything it asked for."""
+        """A new life begins: forget everything that any scheduler has asked for."""
         ids = [task.id for task in self.tasks.values() if task.executing]
         held = list(self.held)
         self.tasks.clear()
@@ -164,6 +164,8 @@ class WorkerCore:
         ]
         if not current:
             return []
+        for task_id, _ in current:
+            self.tasks[task_id].waits = fact.waiting
         ids, attempts = zip(*current)
         return [m.ReportSeceded(list(ids), list(attempts), fact.waiting)]
 
@@ -256,6 +258,18 @@ class WorkerCore:
     def _data_put(self, fact: m.DataPut) -> list[object]:
         self.held.update(zip(fact.ids, fact.nbytes))
         return [m.ReportPut(list(fact.ids))]
+
+    def claims(self) -> list[object]:
+        """What is here, for a scheduler that knows nothing of it, though it was told."""
+        out: list[object] = []
+        if self.held:
+            attempts = [self.made.get(each, 0) for each in self.held]
+            out.append(m.ClaimResults(list(self.held), attempts, list(self.held.values())))
+        if self.tasks:
+            tasks = self.tasks.values()
+            waiting = [each.id for each in tasks if each.waits]
+            out.append(m.ClaimTasks(list(self.tasks), [t.attempt for t in tasks], waiting))
+        return [*out, m.ClaimedAll()]
 
     def report_held(self) -> list[object]:
         """Tell a scheduler that is new what is here: clients have put it meanwhile."""

@@ -12,7 +12,17 @@ from twisted_dist.core.records import record
 class WorkerTask:
     """One task as the worker sees it."""
 
-    __slots__ = ("attempt", "call", "deps", "digest", "executing", "id", "missing", "wanted")
+    __slots__ = (
+        "attempt",
+        "call",
+        "deps",
+        "digest",
+        "executing",
+        "id",
+        "missing",
+        "waits",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -33,6 +43,8 @@ class WorkerTask:
         #: inputs not here yet
         self.missing = 0
         self.executing = False
+        #: it runs, and waits for other tasks
+        self.waits = False
 
 
 # -- stimuli
@@ -277,3 +289,26 @@ class ReportCopies:
     """Tell the scheduler that these are held here too."""
 
     ids: list[TaskId]
+
+
+@record
+class ClaimResults:
+    """Tell a scheduler that knows nothing of this worker what it holds."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    nbytes: Sequence[int]
+
+
+@record
+class ClaimTasks:
+    """And what it has to run, or runs."""
+
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    waiting: Sequence[TaskId]
+
+
+@record
+class ClaimedAll:
+    """That was all."""

@@ -1,0 +1,39 @@
+"""A scheduler that is killed and started again: nothing promised is lost, little is done twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import simtasks as t
+from tests.support.simcluster import SimCluster
+
+
+@pytest.fixture
+def cluster():
+    """Three workers of two threads."""
+    cluster = SimCluster(7, checked=True)
+    for _ in range(3):
+        cluster.wait(cluster.add_worker(2))
+    return cluster
+
+
+def left_clean(cluster, client):
+    """Close, and see that nothing stays."""
+    cluster.wait(client.close())
+    cluster.net.run(lambda: not cluster.scheduler.core.state.tasks, 200)
+    cluster.stop()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.3, 1.0])
+def test_in_the_middle(cluster, after_s):
+    """Tasks that ran go on, results stay where they are, futures come true."""
+    client = cluster.client()
+    xs = client.map(t.double, range(60))
+    ys = client.map(t.add, xs, [*xs[1:], xs[0]])
+    cluster.net.run_for(after_s)
+    cluster.wait(cluster.restart_scheduler(2.0))
+    got = cluster.wait(client.gather(ys))
+    assert got == [2 * x + 2 * ((x + 1) % 60) for x in range(60)]
+    assert max(cluster.world.begun.values()) == 1
+    del xs, ys
+    left_clean(cluster, client)

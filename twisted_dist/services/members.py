@@ -1,0 +1,288 @@
+"""A scheduler's members: how workers and clients register, come back, and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import count
+from random import Random, SystemRandom
+from typing import Any, Final, Protocol
+
+from twisted.internet import task
+from twisted.logger import Logger
+
+from twisted_dist.access.roles import ADMIN, MAY_REGISTER, MAY_SUBMIT, MAY_WORK
+from twisted_dist.aliases import CLIENT_SHIFT
+from twisted_dist.core import stimuli as s
+from twisted_dist.core.scheduler import SchedulerCore
+from twisted_dist.errors import RefusedError
+from twisted_dist.services.deaths import Deaths
+from twisted_dist.services.sessions import Sessions
+from twisted_dist.services.shelf import Shelf
+from twisted_dist.services.tickets import Tickets
+from twisted_dist.wire import commands, schema
+from twisted_dist.wire.control import Responder
+from twisted_dist.wire.kinds import is_amounts
+from twisted_dist.wire.scheduler_end import ClientEnd, WorkerEnd
+from twisted_dist.wire.session import BEAT_S
+
+#: bytes that tell one life of a scheduler from all others
+LIFE_BYTES: Final = 8
+#: numbers of members begin somewhere below, so that those of two lives hardly meet; what
+#: follows them has room in a task id (`aliases.CLIENT_SHIFT`)
+MOST_FIRST: Final = 2**22
+MOST_NUMBER: Final = 2 ** (63 - CLIENT_SHIFT) - 1
+
+
+class Decider(Protocol):
+    """What decides about facts: the scheduler."""
+
+    reactor: Any
+    core: SchedulerCore
+
+    def take(self, stimulus: s.Stimulus) -> None:
+        """Take a fact in; what it leads to is decided when the stream's turn ends."""
+
+    def turned(self) -> None:
+        """A peer's turn has ended."""
+
+    def stimulate(self, stimulus: s.Stimulus) -> None:
+        """Both."""
+
+    def answer_client(self, what: str, arguments: Any) -> Any:
+        """Answer a question; raises RefusedError."""
+
+    def keys(self) -> Mapping[bytes, str] | None:
+        """The certificates that count; None where everybody is let in."""
+
+
+class Members:
+    """Everybody who has registered, by number.
+
+    Args:
+        scheduler: whose they are.
+        beside: ``{message's number: what takes a worker's number and the fields}`` for what
+            the core need not know.
+        chance: draws tokens and numbers; the system's by default.
+
+    Attributes:
+        life: names this life of the scheduler.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        scheduler: Decider,
+        beside: Mapping[int, Callable[[int, dict[str, Any]], None]],
+        chance: Random | None = None,
+    ) -> None:
+        chance = chance or SystemRandom()
+        self._scheduler = scheduler
+        self._core = scheduler.core
+        self._shelf = Shelf(scheduler.reactor, self.tell_worker, self.reply, self._name_of)
+        self._beside = {
+            **beside,
+            schema.UPLOAD_WANTED.number: self._shelf.piece_wanted,
+            schema.UPLOADED.number: self._shelf.uploaded,
+        }
+        self.life = chance.randbytes(LIFE_BYTES)
+        self._numbers = count(chance.randrange(1, MOST_FIRST))
+        self._tickets = Tickets(scheduler.reactor, self._core.state)
+        self._sessions = Sessions(scheduler.reactor, chance.randbytes)
+        self._beat = task.LoopingCall(self._tick)
+        self._beat.clock = scheduler.reactor
+        self._deaths = Deaths(scheduler.reactor, self._worker_died)
+        self.workers: dict[int, WorkerEnd] = {}
+        self.clients: dict[int, ClientEnd] = {}
+        #: how many workers all were told that there are
+        self._told_peers = 0
+
+    def responders(self) -> dict[type, Responder]:
+        """The commands by which members come."""
+        return {
+            commands.RegisterWorker: Responder(self._register_worker, MAY_WORK),
+            commands.RegisterClient: Responder(self._register_client, MAY_SUBMIT),
+            commands.RegisterTask: Responder(self._register_task, MAY_WORK),
+            commands.Resume: Responder(self._sessions.resume, MAY_REGISTER),
+        }
+
+    def begin(self) -> None:
+        """Look after them from now on."""
+        self._sessions.begin()
+        ended = self._beat.start(BEAT_S, now=False)
+        ended.addErrback(lambda f: self.log.failure("the beat has failed", failure=f))
+
+    def close(self, *, returns: bool) -> None:
+        """Send all away; *returns* where they may wait for another scheduler."""
+        if self._beat.running:
+            self._beat.stop()
+        self._shelf.close()
+        self._deaths.close()
+        self._sessions.close("the scheduler has ended", returns=returns)
+
+    def notice_stall(self) -> None:
+        """If this process has just stood still, no lease ran meanwhile."""
+        seconds = self._sessions.stood_still()
+        if seconds:
+            self.log.warn("this scheduler stood still for {s:.0f} s", s=seconds)
+            self._core.excuse(seconds, self._scheduler.reactor.seconds())
+
+    def _name_of(self, number: int) -> str:
+        worker = self._core.state.workers.get(number)
+        return worker.name if worker is not None else f"worker {number}"
+
+    def tell_worker(self, number: int, payload: bytes) -> None:
+        """Send a worker something, if it is there."""
+        end = self.workers.get(number)
+        if end is not None:
+            end.send(payload)
+            end.session.flush()
+
+    def reply(self, client: int, request: int, error: str, result: Any) -> None:
+        """Answer a client that asked for something, if it is there."""
+        end = self.clients.get(client)
+        if end is not None:
+            end.send(schema.ANSWER.pack(request, error, result))
+            end.session.flush()
+
+    def tell_keys(self) -> None:
+        """Tell all which certificates count."""
+        self._tell_all(schema.KEYS.pack(self._scheduler.keys()))
+
+    def _tell_all(self, payload: bytes) -> None:
+        ends: list[WorkerEnd | ClientEnd] = [*self.workers.values(), *self.clients.values()]
+        for end in ends:
+            end.send(payload)
+            end.session.flush()
+
+    def _tick(self) -> None:
+        self.notice_stall()
+        self._sessions.beat()
+        if len(self.workers) != self._told_peers:
+            self._told_peers = len(self.workers)
+            self._tell_all(schema.PEERS.pack(self._told_peers, self._core.generation))
+
+    # -- coming
+
+    def _number(self) -> int:
+        """One that no member has, nor had in an earlier life, as far as that is known."""
+        while True:
+            number = next(self._numbers)
+            if number not in self.workers and number not in self.clients:
+                return number
+
+    def _return(self, life: bytes, generation: int, peers: int) -> None:
+        """A member comes that was in a network like this before."""
+        if life and life != self.life:
+            self._scheduler.take(s.MemberReturned(peers, generation))
+
+    def _register_worker(
+        self,
+        proto: Any,
+        address: str,
+        name: str,
+        nthreads: int,
+        resources: Any,
+        life: bytes,
+        generation: int,
+        peers: int,
+    ) -> Any:
+        if nthreads < 1:
+            raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
+        if not is_amounts(resources):
+            raise RefusedError("resources that are not names with amounts")
+        known = self._core.state.workers.values()
+        if name and any(each.name == name and each.address != address for each in known):
+            raise RefusedError(
+                f"another worker is named {name[:40]!r}: give this one another --name"
+            )
+        number = self._number()
+        end = WorkerEnd(
+            number,
+            self._scheduler.take,
+            self._worker_gone,
+            self._worker_cut,
+            self._scheduler.turned,
+            self._tickets.give,
+            self._beside,
+        )
+        self.workers[number] = end
+        self._return(life, generation, peers)
+        self._welcome(end, proto, s.WorkerBack(number))
+        self._deaths.met(number, address, getattr(proto.transport.getPeer(), "host", ""))
+        self._shelf.worker_joined(number)
+        self._scheduler.stimulate(
+            s.WorkerJoined(number, address, name or address, nthreads, resources, bool(life))
+        )
+        return end.session.first_stream()
+
+    def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
+        self._tickets.take(ticket)
+        return self._add_client(proto, self._number(), name, is_admin=False)
+
+    def _register_client(
+        self, proto: Any, name: str, index: int, life: bytes, generation: int, peers: int
+    ) -> Any:
+        number = self._number()
+        if life:
+            if index in self.clients or index in self.workers or not 0 < index <= MOST_NUMBER:
+                raise RefusedError(f"the client's number {index} is another's by now")
+            number = index
+            self._return(life, generation, peers)
+        is_admin = self._scheduler.keys() is None or proto.role == ADMIN
+        return self._add_client(proto, number, name, is_admin)
+
+    def _add_client(self, proto: Any, number: int, name: str, is_admin: bool) -> Any:
+        end = ClientEnd(
+            number,
+            self._scheduler.take,
+            self._scheduler.answer_client,
+            self._client_gone,
+            self._client_cut,
+            self._scheduler.turned,
+            is_admin,
+            self._shelf.asked,
+        )
+        self.clients[number] = end
+        self._welcome(end, proto, s.ClientBack(number))
+        self._scheduler.stimulate(s.ClientJoined(number, name))
+        return end.session.first_stream()
+
+    def _welcome(self, end: WorkerEnd | ClientEnd, proto: Any, back: s.Stimulus) -> None:
+        keys = self._scheduler.keys()
+        if keys is not None:
+            end.send(schema.KEYS.pack(keys))
+        goes_on = partial(self._goes_on, end.number, back)
+        token = self._sessions.open(end.session, proto.certificate, goes_on)
+        told = {"session": token, "life": self.life}
+        end.send(schema.WELCOME.pack(end.number, told))
+        end.send(schema.PEERS.pack(len(self.workers), self._core.generation))
+
+    def _goes_on(self, number: int, back: s.Stimulus) -> None:
+        self._deaths.heard(number)
+        self._scheduler.stimulate(back)
+
+    # -- going
+
+    def _worker_cut(self, number: int, reason: str) -> None:
+        self._scheduler.stimulate(s.WorkerCut(number, reason))
+        self._deaths.cut(number)
+
+    def _worker_died(self, number: int, reason: str) -> None:
+        if number in self.workers:
+            self.workers[number].session.end(reason, returns=True)
+
+    def _worker_gone(self, number: int, reason: str) -> None:
+        self._sessions.forget(self.workers.pop(number).session)
+        self._deaths.forget(number)
+        self._shelf.worker_gone(number)
+        self._scheduler.stimulate(s.WorkerLost(number, reason))
+
+    def _client_cut(self, number: int, reason: str) -> None:
+        self._scheduler.stimulate(s.ClientCut(number))
+
+    def _client_gone(self, number: int, reason: str) -> None:
+        self._sessions.forget(self.clients.pop(number).session)
+        self._shelf.client_gone(number)
+        self._scheduler.stimulate(s.ClientLost(number))
