@@ -404,3 +404,16 @@ def test_copies_on_their_way_to_who_retires_as_well(desk):
         pinned(desk, f"w{target}")  # so that it stays for a while
         leaving = target
     assert sorted(targets) == [2, 3, 4]
+
+
+def test_more_copies_than_are_made_at_a_time(desk):
+    """Where more copies are wanted than the only holder serves at a time, they come in turn."""
+    (task_id,) = done(desk, 1, nbytes=1000)
+    desk.tell(s.WorkerJoined(4, "h:4", "w4", 1))
+    retire(desk)
+    ask(desk, "replicate", [task_id], 3)
+    under_way = sorted(desk.core.state.copying[desk.core.state.tasks[task_id]], key=lambda w: w.id)
+    assert len(under_way) == 2
+    ((target, _, moved),) = copies(desk.tell(s.ReplicasAdded(under_way[0].id, [task_id])))
+    assert moved == [task_id]
+    assert {target, *(each.id for each in under_way)} == {2, 3, 4}

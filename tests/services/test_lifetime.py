@@ -256,3 +256,12 @@ def test_death_by_cut():
     assert not life.said
     life.clock.advance(1)
     assert life.said
+
+
+def test_told_to_end_while_it_ends():
+    """Who has been told to end again, when it ends already, has nothing more to do."""
+    life = Life(10, 0, True)
+    life.lifetime.close()
+    life.lifetime.leave(25.0, waits=False)
+    assert not life.stream.sent
+    assert not life.clock.getDelayedCalls()

@@ -13,6 +13,7 @@ from twisted_dist.core.holders import wanted_tasks
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.policy.feeding import has_room, needs_thread
 from twisted_dist.core.policy.stealing import surplus
+from twisted_dist.core.replicas import FAN
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     ERRED,
@@ -245,5 +246,6 @@ def _retiring(state: SchedulerState) -> Iterator[str]:
             if task not in retirement.owed:
                 yield f"{worker.name} retires, and may leave with {task.name}"
             under_way = sum(each.retiring is None for each in state.copying.get(task, ()))
-            if copies + under_way < wanted and task not in state.failed_copies:
+            due = min(wanted - copies, FAN * len(task.who_has or ()))  # more come after those
+            if under_way < due and task not in state.failed_copies:
                 yield f"{worker.name} retires, and nobody fetches {task.name} from there"

@@ -122,6 +122,7 @@ class Lifetime:
         #: when it leaves although nobody has said that it may
         self._due = 0.0
         self._is_cut = False
+        self._is_closed = False
         self._restarts = False
         self._waits = True
         self._solitude = solitude or Solitude(reactor, 0.0, "", lambda why: None)
@@ -173,7 +174,7 @@ class Lifetime:
 
         Unless it *waits*, it does not begin anew, and leaves what nobody is there to take.
         """
-        if self.is_over and (waits or not self._waits):
+        if self._is_closed or (self.is_over and (waits or not self._waits)):
             return
         self.cancel()
         self.is_over = True
@@ -211,6 +212,7 @@ class Lifetime:
 
     def close(self) -> None:
         """The worker ends: no timer is left, nor begun."""
+        self._is_closed = True
         self.cancel()
         self._solitude.close()
 
