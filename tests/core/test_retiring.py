@@ -9,9 +9,9 @@ from tests.support.stimuli import submitted
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.claims import CLAIM_S
 from twisted_dist.core.explain import explain, find
 from twisted_dist.core.scheduler import LEASE_S
-from twisted_dist.core.claims import CLAIM_S
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def test_connection_lost_while_registering():
     """`AsyncClient.start` tries on where the connection is lost before it is welcome."""
     cluster = SimCluster(1, checked=True)
     client, connected = cluster.connect()
-    cluster.net.run(lambda: client.session._stream is not None)
+    cluster.net.run(lambda: client.session._reach._link.session is not None)
     cluster.net.sever(CLIENT_IP, SCHEDULER_IP)
     assert cluster.wait(connected) is client
     end(cluster, client)

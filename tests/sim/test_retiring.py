@@ -87,7 +87,7 @@ def test_scheduler_is_not_there(cluster):
     cluster.wait(cluster.add_worker(1))
     cluster.wait(cluster.scheduler.stop())
     (worker,) = cluster.workers.values()
-    cluster.net.run(lambda: not worker._link.is_connected, 60)
+    cluster.net.run(lambda: worker._link.session is None, 60)
     worker.retire()
     cluster.net.run(lambda: not cluster.workers, 60)
     cluster.net.run_for(1.0)

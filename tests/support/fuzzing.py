@@ -63,16 +63,36 @@ def ask(command, **strings):
     return box(_ask=b"1", _command=command.commandName, **strings)
 
 
-HELLO = ask(commands.Hello, oldest=b"2", newest=b"2", role=b"fuzz", software=b"0")
+HELLO = ask(commands.Hello, oldest=b"3", newest=b"3", role=b"fuzz", software=b"0")
 NOTHING = msgpack.packb(None)
+#: what somebody says who was never welcome
+NEVER = {"life": b"", "generation": b"0", "peers": b"0"}
 VALID = {
     "hello": HELLO,
     "ping": ask(commands.Ping),
     "identity": ask(commands.Identity),
     "query": ask(commands.Query, what=b"who_has", arguments=NOTHING),
     "terminate": ask(commands.Terminate),
-    "client": ask(commands.RegisterClient, name=b"c"),
-    "worker": ask(commands.RegisterWorker, name=b"w", address=b"h:1", nthreads=b"1"),
+    "client": ask(commands.RegisterClient, name=b"c", index=b"0", **NEVER),
+    "worker": ask(
+        commands.RegisterWorker,
+        name=b"w",
+        address=b"h:1",
+        nthreads=b"1",
+        resources=msgpack.packb({}),
+        **NEVER,
+    ),
+    "returning": ask(
+        commands.RegisterWorker,
+        name=b"w",
+        address=b"h:1",
+        nthreads=b"1",
+        resources=msgpack.packb({}),
+        life=b"l" * 8,
+        generation=b"3",
+        peers=b"2",
+    ),
+    "resume": ask(commands.Resume, token=b"t" * 16, received=b"0"),
     "data": ask(commands.OpenData, name=b"d"),
     "relay": ask(commands.OpenRelay, name=b"d", address=b"h:1"),
     "join": ask(commands.JoinRelay, ticket=b"t" * 16),
@@ -114,6 +134,10 @@ FROM_WORKER = b"".join(
             schema.RETURNED.pack([FIRST], [1]),
             schema.KILLED.pack([FIRST], [1], ["text"]),
             schema.MISSING.pack([FIRST], [1], [FIRST], ["h:1"]),
+            schema.RESULTS_CLAIMED.pack([FIRST, FIRST + 1], [1, 0], [4, 5]),
+            schema.TASKS_CLAIMED.pack([FIRST + 2, FIRST + 3], [1, 2], [FIRST + 3]),
+            schema.ALL_CLAIMED.pack(),
+            schema.ARRIVED.pack(0),
             schema.COPIES.pack([FIRST]),
         ],
     )

@@ -29,7 +29,7 @@ def box(**strings):
     return amp.Box({key.encode(): value for key, value in strings.items()}).serialize()
 
 
-HELLO = box(_ask=b"1", _command=b"Hello", oldest=b"2", newest=b"2", role=b"x", software=b"0")
+HELLO = box(_ask=b"1", _command=b"Hello", oldest=b"3", newest=b"3", role=b"x", software=b"0")
 assert commands.Hello.commandName == b"Hello"
 IDENTITY = box(_ask=b"2", _command=b"Identity")
 #: of a TLS 1.3 ClientHello, as far as its cipher suites; what follows is missing

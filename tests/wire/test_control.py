@@ -60,7 +60,7 @@ class Network:
     def _refuse(self, proto):
         raise RefusedError("not today")
 
-    def hello(self, oldest=2, newest=2):
+    def hello(self, oldest=3, newest=3):
         """Say hello."""
         return self.client.callRemote(
             commands.Hello, oldest=oldest, newest=newest, role="test", software="0"
@@ -89,13 +89,13 @@ def net():
     return Network()
 
 
-@pytest.mark.parametrize(("oldest", "newest"), [(2, 2), (1, 7), (0, 2)])
+@pytest.mark.parametrize(("oldest", "newest"), [(3, 3), (1, 7), (0, 3)])
 def test_hello_settles_the_version(net, oldest, newest):
     """`Hello` answers with the highest version that both speak."""
-    assert net.done(net.hello(oldest, newest))["version"] == 2
+    assert net.done(net.hello(oldest, newest))["version"] == 3
 
 
-@pytest.mark.parametrize(("oldest", "newest"), [(3, 4), (0, 1)])
+@pytest.mark.parametrize(("oldest", "newest"), [(4, 5), (0, 2)])
 def test_versions_that_do_not_meet(net, oldest, newest):
     """`Hello` of another time is refused with what to do."""
     with pytest.raises(RefusedError, match="install the same twisted-dist on both"):

@@ -43,6 +43,7 @@ ALLOWED = {
     "RegisterClient": {"admin", "submit"},
     "RegisterWorker": {"worker"},
     "RegisterTask": {"worker"},
+    "Resume": {"admin", "submit", "worker"},
     "OpenData": {"admin", "submit", "worker"},
     "OpenRelay": {"admin", "submit", "worker"},
     "JoinRelay": {"worker"},
@@ -79,7 +80,7 @@ def _words(strings):
     return {key.decode(): value for key, value in strings.items()}
 
 
-HELLO = box(commands.Hello, oldest=2, newest=2, role="x", software="0")
+HELLO = box(commands.Hello, oldest=3, newest=3, role="x", software="0")
 
 
 def test_a_role_is_told_what_is_missing():

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from tests.support.fuzzing import (
     HELLO,
+    NEVER,
     NOTHING,
     VALID,
     ask,
@@ -26,9 +27,9 @@ from tests.support.fuzzing import (
     stop,
     words,
 )
+from tests.support.registering import expire, silent_scheduler
 from twisted_dist.core import invariants
 from twisted_dist.errors import ConnectError, TwistedDistError
-from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.services.worker import Worker
 from twisted_dist.wire import commands
 from twisted_dist.wire.control import MAX_EARLY_BYTES
@@ -65,11 +66,13 @@ def test_bytes_to_a_scheduler(chunks):
 def scheduler_hears(chunks):
     """Bytes to a scheduler of its own, after a hello; what has to hold then."""
     clock = task.Clock()
-    scheduler = Scheduler(reactor=clock, host="127.0.0.1", insecure=True)
+    scheduler = silent_scheduler(clock)
     holds(scheduler._factory, chunks, [HELLO])
     invariants.check(scheduler.core.state)
-    assert not scheduler._clients
-    assert not scheduler._workers
+    expire(clock)
+    invariants.check(scheduler.core.state)
+    assert not scheduler._members.clients
+    assert not scheduler._members.workers
     assert not scheduler.core.state.clients
     assert not scheduler.core.state.workers
     stop(scheduler, clock)
@@ -100,10 +103,10 @@ BAD_QUESTION = {
         commands.Hello, oldest=b"x", newest=b"2", role=b"x", software=b"0"
     ),
     "a hello of many digits": ask(
-        commands.Hello, oldest=b"2", newest=b"9" * 2000, role=b"x", software=b"0"
+        commands.Hello, oldest=b"3", newest=b"9" * 2000, role=b"x", software=b"0"
     ),
     "a hello that is not text": ask(
-        commands.Hello, oldest=b"2", newest=b"2", role=b"\xff", software=b"0"
+        commands.Hello, oldest=b"3", newest=b"3", role=b"\xff", software=b"0"
     ),
     "a hello that wants no answer": HELLO.replace(b"\0\4_ask\0\x011", b""),
     "an unknown command": box(_ask=b"1", _command=b"StartTLS"),
@@ -120,12 +123,24 @@ BAD_LATER = {
     "ids that are none": ask(commands.Query, what=b"who_has", arguments=msgpack.packb(5)),
     "ids that are lists": ask(commands.Query, what=b"who_has", arguments=msgpack.packb([[1]])),
     "a name that is not text": ask(commands.RegisterClient, name=b"\xff"),
-    "a client that wants no answer": box(_command=b"RegisterClient", name=b"c"),
+    "a client that wants no answer": box(
+        _command=b"RegisterClient", name=b"c", index=b"0", **NEVER
+    ),
     "a worker that wants no answer": box(
-        _command=b"RegisterWorker", name=b"w", address=b"h:1", nthreads=b"1"
+        _command=b"RegisterWorker",
+        name=b"w",
+        address=b"h:1",
+        nthreads=b"1",
+        resources=b"\x80",
+        **NEVER,
     ),
     "a worker without threads that wants no answer": box(
-        _command=b"RegisterWorker", name=b"w", address=b"h:1", nthreads=b"0"
+        _command=b"RegisterWorker",
+        name=b"w",
+        address=b"h:1",
+        nthreads=b"0",
+        resources=b"\x80",
+        **NEVER,
     ),
 }
 

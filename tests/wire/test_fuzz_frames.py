@@ -22,10 +22,10 @@ from tests.support.fuzzing import (
     nothing_fails,
     stop,
 )
+from tests.support.registering import expire, register_client, register_worker, silent_scheduler
 from twisted_dist.core import invariants
 from twisted_dist.errors import ConnectionClosedError, ProtocolError
 from twisted_dist.segments.pool import POOL
-from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.wire.data import DataProtocol
 from twisted_dist.wire.data_messages import GOT
 from twisted_dist.wire.frames import FrameDecoder, frame
@@ -65,16 +65,16 @@ def test_bytes_to_a_decoder(chunks, bound):
 def test_bytes_to_a_stream(peer, data):
     """`StreamProtocol.dataReceived` takes any bytes, and `Scheduler` stays sound."""
     clock = task.Clock()
-    scheduler = Scheduler(reactor=clock, host="127.0.0.1", insecure=True)
+    scheduler = silent_scheduler(clock)
     with nothing_fails():
         streams = {
-            "client": scheduler._register_client(None, "c"),
-            "worker": scheduler._register_worker(None, "h:1", "", 1, {"GPU": 10_000}),
+            "client": register_client(scheduler, "c"),
+            "worker": register_worker(scheduler, "h:1"),
         }
         for each in streams.values():
             each.makeConnection(StringTransport())
         streams["client"].dataReceived(FROM_CLIENT[: len(FROM_CLIENT) // 2])
-        stream = scheduler._register_client(None, "d") if peer == "client" else streams["worker"]
+        stream = register_client(scheduler, "d") if peer == "client" else streams["worker"]
         transport = StringTransport()
         stream.makeConnection(transport)
         valid = FROM_CLIENT if peer == "client" else FROM_WORKER
@@ -82,6 +82,7 @@ def test_bytes_to_a_stream(peer, data):
         invariants.check(scheduler.core.state)
         for each in {*streams.values(), stream}:
             lose(each)
+    expire(clock)
     invariants.check(scheduler.core.state)
     assert not scheduler.core.state.clients
     assert not scheduler.core.state.tasks

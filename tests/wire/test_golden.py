@@ -1,4 +1,4 @@
-"""The bytes of every message, as version 2 of the protocol froze them.
+"""The bytes of every message, as version 3 of the protocol froze them.
 
 A failure here means that old and new daemons no longer understand each other: give the new
 shape a new message number, or raise the protocol's version.
@@ -18,6 +18,13 @@ CERTIFICATE = Credential("worker", bytes(range(32))).certificate
 GOLDEN = {
     "welcome": ((7, {"scheduler": "h:1"}), "93010781a97363686564756c6572a3683a31"),
     "keys": (({CERTIFICATE: "worker"},), "920281c5011a" + CERTIFICATE.hex() + "a6776f726b6572"),
+    "peers": ((3, 1), "93060301"),
+    "arrived": ((300,), "9203cd012c"),
+    "resumed": ((300,), "9204cd012c"),
+    "bye": (("so", False), "9305a2736fc2"),
+    "results-claimed": (([1], [2], [9]), "943c910191029109"),
+    "tasks-claimed": (([1], [2], [1]), "943d910191029101"),
+    "all-claimed": ((), "913e"),
     "function": ((D, "f", b"p"), "940ac40401010101a166c40170"),
     "submit": (
         (1, [D], [0], [b"c"], [[2]], ["k"], True, [0], {"retries": 3}),

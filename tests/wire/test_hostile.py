@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from twisted.internet import task
 from twisted.internet.testing import StringTransport
 
+from tests.support.registering import expire, register_client, register_worker, silent_scheduler
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import invariants
-from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.wire import schema
 from twisted_dist.wire.frames import frame
 
@@ -72,11 +72,12 @@ events = st.lists(
 @given(events)
 def test_scheduler_stays_sound(events):
     """No message that passes the schema makes `Scheduler` raise or its state unsound."""
-    scheduler = Scheduler(reactor=task.Clock(), host="127.0.0.1", insecure=True)
+    clock = task.Clock()
+    scheduler = silent_scheduler(clock)
     streams = {
-        CLIENT: scheduler._register_client(None, "c"),
-        WORKER: scheduler._register_worker(None, "h:1", "", 1, {}),
-        OTHER: scheduler._register_worker(None, "h:2", "k", 2, {"GPU": 10_000}),
+        CLIENT: register_client(scheduler, "c"),
+        WORKER: register_worker(scheduler, "h:1", resources={}),
+        OTHER: register_worker(scheduler, "h:2", "k", 2),
     }
     for each in streams.values():
         each.makeConnection(StringTransport())
@@ -88,6 +89,8 @@ def test_scheduler_stays_sound(events):
         invariants.check(scheduler.core.state)
     for each in streams.values():
         each.connectionLost()
+    invariants.check(scheduler.core.state)
+    expire(clock)
     invariants.check(scheduler.core.state)
     assert not scheduler.core.state.clients
     assert not scheduler.core.state.tasks

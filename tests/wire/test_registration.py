@@ -4,20 +4,26 @@ import pytest
 from twisted.internet import task
 from twisted.internet.testing import StringTransport
 
+from tests.support.registering import expire, register_worker, silent_scheduler
 from twisted_dist.core import invariants
 from twisted_dist.errors import RefusedError
-from twisted_dist.services.scheduler import Scheduler
 
 
 @pytest.fixture
-def scheduler():
+def clock():
+    """The time."""
+    return task.Clock()
+
+
+@pytest.fixture
+def scheduler(clock):
     """One that listens nowhere."""
-    return Scheduler(reactor=task.Clock(), host="127.0.0.1", insecure=True)
+    return silent_scheduler(clock)
 
 
 def register(scheduler, address, name):
     """A worker's stream, connected."""
-    stream = scheduler._register_worker(None, address, name, 1, {"GPU": 10_000})
+    stream = register_worker(scheduler, address, name)
     stream.makeConnection(StringTransport())
     return stream
 
@@ -28,13 +34,13 @@ def test_a_name_is_taken(scheduler):
     with pytest.raises(RefusedError, match="another --name"):
         register(scheduler, "h:2", "alice")
     with pytest.raises(RefusedError, match="one thread at least"):
-        scheduler._register_worker(None, "h:3", "", 0, {})
+        register_worker(scheduler, "h:3", nthreads=0)
     with pytest.raises(RefusedError, match="not names with amounts"):
-        scheduler._register_worker(None, "h:3", "", 1, {"GPU": 0.5})
+        register_worker(scheduler, "h:3", resources={"GPU": 0.5})
     assert len(scheduler.core.state.workers) == 1
 
 
-def test_a_worker_that_comes_back_replaces_itself(scheduler):
+def test_a_worker_that_comes_back_replaces_itself(scheduler, clock):
     """A worker whose connection broke unnoticed here may register anew, by its name too."""
     first = register(scheduler, "h:1", "alice")
     second = register(scheduler, "h:1", "alice")
@@ -44,4 +50,7 @@ def test_a_worker_that_comes_back_replaces_itself(scheduler):
     invariants.check(scheduler.core.state)
     assert len(scheduler.core.state.workers) == 1
     second.connectionLost()
+    assert all(each.is_cut for each in scheduler.core.state.workers.values())
+    expire(clock)
+    invariants.check(scheduler.core.state)
     assert not scheduler.core.state.workers

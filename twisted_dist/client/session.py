@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final, cast
 
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import Logger
 
@@ -26,26 +26,18 @@ from twisted_dist.client.leases import Leases
 from twisted_dist.client.outbox import Ids, Outbox
 from twisted_dist.client.pickling import Calls
 from twisted_dist.client.questions import ANSWER_S, Questions
+from twisted_dist.client.reach import PATIENCE_S, Reach
 from twisted_dist.client.records import Records
 from twisted_dist.client.sender import Sender
 from twisted_dist.client.submitting import Submitter
 from twisted_dist.client.tidying import Tidier
 from twisted_dist.core import task as kinds
-from twisted_dist.errors import ConnectError, InsecureWarning, RefusedError
+from twisted_dist.errors import InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
-from twisted_dist.wire import commands, schema
-from twisted_dist.wire.dial import Dialled
-from twisted_dist.wire.link import SchedulerLink
+from twisted_dist.wire import schema
 from twisted_dist.wire.membership import Membership
 from twisted_dist.wire.pool import DataPool
 from twisted_dist.wire.session import StreamSession
-
-RETRY_S: Final = 0.1
-#: seconds for which a scheduler that is gone is waited for: time to start it again, and its
-#: machine too; as long as a worker does (``--death-timeout``)
-PATIENCE_S: Final = 300.0
-#: seconds that an answer may take at least, however little of the timeout is left
-LEAST_ANSWER_S: Final = 0.05
 
 _FROM_SCHEDULER: Final = (
     schema.WELCOME.number,
@@ -91,24 +83,16 @@ class Session:
         self.address = address
         self.name = name
         self.closed = False
-        self._ticket = ticket
-        self._patience_s = patience_s
-        #: ends the waiting for a scheduler that is out of reach
-        self._giving_up: Any = None
-        self._is_lost = False
-        self._link = SchedulerLink(
+        self._reach = Reach(
             reactor,
             address,
-            "client",
+            name,
             membership,
+            ticket,
             chance or Random(),
+            patience_s,
             _FROM_SCHEDULER,
-            self._register,
-            self._received,
-            lambda: None,
-            self._gone,
-            lambda failure: None,
-            self._cut,
+            self,
         )
         self.records = Records(self.log)
         outbox = Outbox()
@@ -119,8 +103,6 @@ class Session:
         )
         self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
-        self._welcome: defer.Deferred[None] = defer.Deferred()
-        self._ended: list[defer.Deferred[None]] = []
         self.data = DataPool(reactor, name, membership, address)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
         self._tidier = Tidier(reactor)
@@ -128,43 +110,13 @@ class Session:
     @property
     def is_connected(self) -> bool:
         """Whether the scheduler is there."""
-        return self._link.was_welcome and not self._is_lost and not self.closed
+        return self._reach.is_open
 
     # -- life, in the reactor's thread
 
     async def connect(self, timeout_s: float) -> None:
-        """Dial until the scheduler is there, *timeout_s* seconds at most.
-
-        Raises:
-            ConnectError: it is not, in time.
-            AccessError: it is, and there is no access for it here, or it is another's.
-            RefusedError: it says no.
-        """
-        deadline = self.reactor.seconds() + timeout_s
-        while True:
-            left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
-            try:
-                await self._connect(deadline, left)
-                return
-            except ConnectError:
-                if self.reactor.seconds() + RETRY_S >= deadline:
-                    raise
-                await task.deferLater(self.reactor, RETRY_S)
-
-    async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
-        stream = session.first_stream()
-        if self._ticket:
-            ticket = {"ticket": self._ticket}
-            await proto.switch(commands.RegisterTask, stream, timeout_s, name=self.name, **ticket)
-        else:
-            said = {"name": self.name, "index": self.submitter.index, **self._link.earlier()}
-            await proto.switch(commands.RegisterClient, stream, timeout_s, **said)
-
-    async def _connect(self, deadline: float, left: float) -> None:
-        self._welcome = defer.Deferred()
-        await self._link.connect(left)
-        left = max(LEAST_ANSWER_S, deadline - self.reactor.seconds())
-        await self._welcome.addTimeout(left, self.reactor, self._unwelcome)
+        """Dial until the scheduler is there, *timeout_s* seconds at most; as of `Reach.connect`."""
+        await self._reach.connect(timeout_s)
 
     async def close(self) -> None:
         """Tell the scheduler, and end everything."""
@@ -176,71 +128,40 @@ class Session:
         self.fetcher.close()
         self._tidier.close()
         self.sender.close()
-        ended: defer.Deferred[None] | None = None
-        if self._link.is_connected:
-            ended = defer.Deferred()
-            self._ended.append(ended)
-        self._link.close("this client was closed")
-        if ended is not None:
-            await ended
-        self._be_glad()
+        await self._reach.close("this client was closed")
         self._fail_all("the client was closed")
 
-    def _unwelcome(self, result: Any, timeout_s: float) -> None:
-        self._link.end("no welcome")
-        raise ConnectError(f"{self.address} took the connection and said nothing")
+    def began(self, session: StreamSession, index: int, *, again: bool) -> None:
+        """Send what there is, and first, where it is *again*, all that this client is owed."""
+        self.submitter.index = index
+        if again:
+            self.log.info("the scheduler at {s} has begun anew", s=self.address)
+            payloads, orphans = self._journal.retell()
+            session.send_all(payloads)
+            for each in orphans:
+                told = "it was handed over by a scheduler that has begun anew since"
+                self.records.erred(each, LOST, ("connection", b"", told))
+            self._questions.ask_again(session.send)
+        self.sender.begin(session)
+        self.sender.drain()
 
-    def _cut(self, is_cut: bool) -> None:
-        """A connection was lost, or is there again."""
+    def paused(self, *, is_cut: bool) -> None:
+        """Keep what is to be said."""
         if is_cut:
             self.sender.detach()
-            self._have_patience()
         else:
-            self._be_glad()
-            self.sender.attach()
+            self.leases.lose()
+            self.sender.pause()
 
-    def _have_patience(self) -> None:
-        """The scheduler is out of reach; not for ever."""
-        if self._giving_up is None:
-            self._giving_up = self.reactor.callLater(self._patience_s, self._give_up)
+    def goes_on(self) -> None:
+        """Say it."""
+        self.sender.attach()
 
-    def _be_glad(self) -> None:
-        """It is there."""
-        if self._giving_up is not None and self._giving_up.active():
-            self._giving_up.cancel()
-        self._giving_up = None
-
-    def _give_up(self) -> None:
-        self._giving_up = None
-        why = f"it was out of reach for {self._patience_s:g} s"
-        self.log.error("gives up the scheduler at {s}: {why}", s=self.address, why=why)
-        self._is_lost = True
-        self._link.close(why)
-        self._lost(why)
-
-    def _gone(self, reason: str, may_return: bool) -> None:
-        """The session is over; the next scheduler is told everything again."""
-        self.leases.lose()
-        # a task's ticket serves once
-        if not may_return or not self._link.was_welcome or self.closed or self._ticket:
-            self._lost(reason)
-            return
-        self.sender.pause()
-        self._have_patience()
-        self._link.dial()
-
-    def _lost(self, reason: str) -> None:
-        """Nothing will be heard of the scheduler any more."""
-        self._be_glad()
-        self._is_lost = self._link.was_welcome
+    def lost(self, reason: str) -> None:
+        """Everything that is owed is lost."""
         self.sender.lose()
         self.leases.lose()
-        if not self._welcome.called:
-            self._welcome.errback(ConnectError(f"{self.address} went away: {reason}"))
         self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
-        for each in self._ended:
-            each.callback(None)
-        self._ended.clear()
 
     def _fail_all(self, text: str) -> None:
         self._questions.fail_all(text)
@@ -303,7 +224,8 @@ class Session:
 
     # -- receiving, in the reactor's thread
 
-    def _received(self, number: int, fields: dict[str, Any]) -> None:
+    def received(self, number: int, fields: dict[str, Any]) -> None:
+        """A message has come."""
         if number == schema.FINISHED.number:
             self.records.finished(fields["ids"], fields["nbytes"], fields["values"])
         elif number == schema.ERRED.number:
@@ -318,35 +240,11 @@ class Session:
             result = RefusedError(error) if error else fields["result"]
             self._questions.answered(fields["request"], result)
         elif number == schema.PEERS.number:
-            self._link.learn_peers(**fields)
+            self._reach.learn_peers(**fields)
         elif number == schema.KEYS.number:
             self.membership.learn(fields["keys"])
         else:
-            self._welcomed(**fields)
-
-    def _welcomed(self, index: int, info: Any) -> None:
-        returns = self._link.was_welcome
-        self.submitter.index = index
-        self._link.welcomed(**info)
-        session = self._link.session
-        assert session is not None  # which this came by
-        self._be_glad()
-        if returns:
-            self._retell(session)
-        self.sender.begin(session)
-        self.sender.drain()
-        if not self._welcome.called:
-            self._welcome.callback(None)
-
-    def _retell(self, session: StreamSession) -> None:
-        """Say again all that this client is owed, to a scheduler that knows nothing of it."""
-        self.log.info("the scheduler at {s} has begun anew", s=self.address)
-        payloads, orphans = self._journal.retell()
-        session.send_all(payloads)
-        for each in orphans:
-            told = "it was handed over by a scheduler that has begun anew since"
-            self.records.erred(each, LOST, ("connection", b"", told))
-        self._questions.ask_again(session.send)
+            self._reach.welcomed(**fields)
 
     # -- asking
 

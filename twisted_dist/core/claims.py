@@ -27,7 +27,6 @@ from twisted_dist.core.task import (
     RELEASED,
     WAITING,
     SchedulerTask,
-    TaskGroup,
 )
 from twisted_dist.core.transitions import activate, release_if_unneeded, remember
 
@@ -168,15 +167,14 @@ class Claims:
             holders = self._held.get(task_id, {})
             if worker not in holders:
                 continue
-            del holders[worker]
+            held = holders.pop(worker)
             if not holders:
                 del self._held[task_id]
             if state.workers.get(worker.id) is worker:
                 client = state.clients.get(task_id >> CLIENT_SHIFT)
                 if client is not None:
                     client.forgone.add(task_id)
-                nobodys = SchedulerTask(task_id, TaskGroup(None, task_id, 0), b"")
-                state.outbox.release(worker, nobodys)
+                state.outbox.release_attempt(worker, task_id, held.attempt)
 
     def _stop_nobodys(self, worker: SchedulerWorker, ids: Sequence[TaskId]) -> None:
         for task_id in ids:

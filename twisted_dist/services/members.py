@@ -12,10 +12,11 @@ from twisted.internet import task
 from twisted.logger import Logger
 
 from twisted_dist.access.roles import ADMIN, MAY_REGISTER, MAY_SUBMIT, MAY_WORK
+from twisted_dist.address import parse_address
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.scheduler import SchedulerCore
-from twisted_dist.errors import RefusedError
+from twisted_dist.errors import RefusedError, UsageProblem
 from twisted_dist.services.deaths import Deaths
 from twisted_dist.services.sessions import Sessions
 from twisted_dist.services.shelf import Shelf
@@ -188,6 +189,10 @@ class Members:
         generation: int,
         peers: int,
     ) -> Any:
+        try:
+            parse_address(address)
+        except UsageProblem as problem:
+            raise RefusedError(f"a worker's address that is none: {problem}") from None
         if nthreads < 1:
             raise RefusedError(f"a worker needs one thread at least, not {nthreads}")
         if not is_amounts(resources):
