@@ -355,3 +355,65 @@ def test_restart_while_it_retires(desk):
     assert desk.told(asked) == {"h:1": "w"}
     assert not desk.core.state.retiring
     desk.wait(20.0)
+
+
+def test_nobody_waits_when_all_leave(desk):
+    """Workers that do not wait leave with what they hold once nobody stays to take it."""
+    (first, second) = done(desk, 2, nbytes=1000)
+    state = desk.core.state
+    assert {each.id for n in (first, second) for each in state.tasks[n].who_has} == {1}
+    assert not left(desk.tell(s.RetirementWanted(1, 25.0, False)))
+    assert left(desk.tell(s.RetirementWanted(2, 25.0, False))) == [2]  # though a copy was to come
+    out = desk.tell(s.RetirementWanted(3, 25.0, False))
+    assert sorted(left(out)) == [1, 3]
+    assert "2 results go with w" in " ".join(warnings(out))
+    assert not state.workers
+
+
+def test_those_that_end_first_do_not_wait(desk):
+    """A worker that does not wait still ends what it runs, and hands over while others stay."""
+    task_id = pinned(desk, "w")
+    assert not left(desk.tell(s.RetirementWanted(1, 25.0, False)))
+    out = finish(desk, 1, task_id)
+    ((target, _, moved),) = copies(out)
+    assert moved == [task_id]
+    assert left(desk.tell(s.ReplicasAdded(target, [task_id]))) == [1]
+
+
+def test_haste_after_waiting(desk):
+    """A worker that retires in its own time and is then told to end waits no longer."""
+    done(desk, 2, nbytes=1000)
+    for worker in (2, 3):
+        desk.tell(s.WorkerLost(worker, "gone"))
+    out = desk.tell(s.RetirementWanted(1, 300.0))
+    assert not left(out)
+    assert "it waits for one" in " ".join(warnings(out))
+    assert left(desk.tell(s.RetirementWanted(1, 25.0, False))) == [1]
+
+
+def test_copies_on_their_way_to_who_retires_as_well(desk):
+    """A result that was to go to a worker which retires then goes to another, without a wait."""
+    (task_id,) = done(desk, 1, nbytes=1000)
+    desk.tell(s.WorkerJoined(4, "h:4", "w4", 1))
+    leaving, targets = 1, []
+    for _ in range(3):
+        ((target, source, moved),) = copies(desk.tell(s.RetirementWanted(leaving, 25.0, False)))
+        assert (source, moved) == ("h:1", [task_id])
+        targets.append(target)
+        desk.last += 1
+        pinned(desk, f"w{target}")  # so that it stays for a while
+        leaving = target
+    assert sorted(targets) == [2, 3, 4]
+
+
+def test_more_copies_than_are_made_at_a_time(desk):
+    """Where more copies are wanted than the only holder serves at a time, they come in turn."""
+    (task_id,) = done(desk, 1, nbytes=1000)
+    desk.tell(s.WorkerJoined(4, "h:4", "w4", 1))
+    retire(desk)
+    ask(desk, "replicate", [task_id], 3)
+    under_way = sorted(desk.core.state.copying[desk.core.state.tasks[task_id]], key=lambda w: w.id)
+    assert len(under_way) == 2
+    ((target, _, moved),) = copies(desk.tell(s.ReplicasAdded(under_way[0].id, [task_id])))
+    assert moved == [task_id]
+    assert {target, *(each.id for each in under_way)} == {2, 3, 4}

@@ -114,6 +114,8 @@ BAD = {
     "a name for two": (("dworker", "h:1", "--nprocs", "2", "--name", "x"), "--name is for one"),
     "no threads": (("dworker", "h:1", "--nthreads", "0"), "'0' is not a count"),
     "unknown option": (("dscheduler", "--prot", "1"), "option --prot not"),
+    "port for health of words": (("dscheduler", "--http-port", "h:x"), "'x' is not a port"),
+    "no duration": (("dworker", "h:1", "--drain-timeout", "soon"), "'soon' is no duration"),
     "too many words": (("dworker", "h:1", "h:2"), "too many words"),
     "no such host": (("dscheduler", "--host", "192.0.2.7"), "cannot listen on 192.0.2.7:8786"),
 }

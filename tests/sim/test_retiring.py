@@ -123,3 +123,33 @@ def test_scheduler_never_answers(cluster):
     cluster.net.heal("10.0.0.1", ip)
     cluster.net.run(lambda: not cluster.scheduler.core.state.workers, 60)
     cluster.stop()
+
+
+def test_all_are_told_to_end(cluster):
+    """Workers that are all told to end leave at once: what they hold has nowhere to go."""
+    for _ in range(4):
+        cluster.wait(cluster.add_worker(1))
+    client = cluster.client()
+    futures = client.map(t.big, range(40))
+    cluster.net.run(lambda: all(each.status == "finished" for each in futures), 600)
+    for worker in list(cluster.workers.values()):
+        worker.retire(25.0, waits=False)
+    cluster.net.run(lambda: not cluster.workers, 5.0)
+    cluster.wait(cluster.add_worker(2))  # and what they held can be had again
+    assert cluster.wait(client.gather(futures)) == [t.big(n) for n in range(40)]
+    close(cluster, client, *futures)
+
+
+def test_some_are_told_to_end(cluster):
+    """Workers that are told to end hand over to those that stay: nothing runs again."""
+    for _ in range(4):
+        cluster.wait(cluster.add_worker(1))
+    client = cluster.client()
+    futures = client.map(t.big, range(40))
+    cluster.net.run(lambda: sum(each.status == "finished" for each in futures) > 20, 600)
+    for worker in list(cluster.workers.values())[:3]:
+        worker.retire(25.0, waits=False)
+    cluster.net.run(lambda: len(cluster.workers) == 1, 25.0)
+    assert cluster.wait(client.gather(futures)) == [t.big(n) for n in range(40)]
+    assert set(cluster.world.begun.values()) == {1}
+    close(cluster, client, *futures)

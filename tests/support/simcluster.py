@@ -159,6 +159,12 @@ class SimCluster:
         self.net.note("worker's lifetime is over", ip, timeout_s, restarts)
         worker.reactor.when_awake(partial(worker._lifetime.leave, timeout_s, restarts=restarts))
 
+    def drain_worker(self, ip, timeout_s):
+        """A worker's process is told to end."""
+        worker = self.workers[ip]
+        self.net.note("worker is told to end", ip, timeout_s)
+        worker.reactor.when_awake(partial(worker.retire, timeout_s, waits=False))
+
     def names(self):
         """Those of workers that live or will live again."""
         return {worker.name for worker in self.workers.values()} | set(self.returning.values())

@@ -19,6 +19,9 @@ RESTART_S: Final = (0.0005, 0.05, 2.0, 30.0)
 #: seconds that a worker has to leave: too few, maybe, and more than any run takes
 HASTE_S: Final = (0.0, 0.05, 1.0)
 PATIENCE_S: Final = 10_000.0
+#: the same where its process is told to end, and how often all are told so at once
+DRAIN_S: Final = (0.05, 1.0, 25.0)
+ALL_END: Final = 0.2
 #: how often a moment is waited for in which something is fetched
 MOST_TRIES: Final = 100
 #: how many there may be
@@ -185,6 +188,15 @@ class Faults:
             restarts = self._random.random() < 0.5
             self._cluster.retire_worker(self._random.choice(known), seconds, restarts)
 
+    def tell_to_end(self):
+        """A worker's process is told to end, maybe while it leaves already; so may all be."""
+        known = [ip for ip, each in sorted(self._cluster.workers.items()) if each._first is None]
+        if known:
+            those = known if self._random.random() < ALL_END else [self._random.choice(known)]
+            seconds = self._random.choice(DRAIN_S)
+            for ip in those:
+                self._cluster.drain_worker(ip, seconds)
+
     def slow(self):
         """A worker's link and tasks take many times as long."""
         ip = self._worker()
@@ -264,6 +276,7 @@ KINDS: Final = {
     "join": Kind(lambda f: f.join(), 3, True),
     "lifetime over": Kind(lambda f: f.retire(), 3, True),
     "lifetime over, in haste": Kind(lambda f: f.retire(True), 1),
+    "told to end": Kind(lambda f: f.tell_to_end(), 2),
     "slow worker": Kind(lambda f: f.slow(), 2, True),
     "stop worker": Kind(lambda f: f.sleep("worker"), 2, True, True),
     "stop client": Kind(lambda f: f.sleep("client"), 1, True),

@@ -118,10 +118,13 @@ class Watch:
         def checked():
             leaving = {w: (list(w.processing), list(w.has_what)) for w in state.retiring}
             out = decide()
+            all_leave = all(each.retiring is not None for each in state.workers.values())
             for worker, (running, held) in leaving.items():
                 if state.workers.get(worker.id) is not worker:
                     self._seen_off.add(worker)
                     lost = [task.name for task in held if task.state is not MEMORY]
+                    if all_leave and not worker.retiring.waits:
+                        lost = []  # they had nowhere to go
                     if running or lost:
                         self._say(f"{worker.name} left with {running}, and {lost} only there")
             taken, self._taken = self._taken, []

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -19,32 +19,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_dist.cli.supervision import Supervisor
 from twisted_dist.errors import AccessError, ConnectError
+
+if TYPE_CHECKING:
+    from twisted_dist.cli.draining import Draining
 
 T = TypeVar("T")
 
 #: files that a daemon lets itself open: more members than one scheduler can serve
 MOST_FILES: Final = 65536
-
-
-def bind(program: str, host: str | None, port: int, option: str) -> socket.socket:
-    """A bound socket, or the end of the program with one line that says why.
-
-    Here and not at start: twistd would have gone to the background by then.
-    """
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setblocking(False)
-    try:
-        sock.bind((host or "", port))
-    except OSError as problem:
-        sock.close()
-        where = f"{host}:{port}" if host else f"port {port}"
-        why = problem.strerror or problem
-        raise SystemExit(
-            f"{program}: cannot listen on {where}: {why}; try another {option} or --host"
-        ) from None
-    return sock
+#: seconds in which signals are one: timeout(1), and others that pass signals on, send each to
+#: the process and to its group
+ONE_SIGNAL_S: Final = 0.3
+#: seconds after which somebody who has pressed Ctrl-C wonders why nothing happens
+WONDER_S: Final = 0.5
+#: seconds that it takes to stop when nothing is waited for any more, at most
+STOP_S: Final = 15.0
 
 
 def checked_access(program: str, check: Callable[[], T]) -> T:
@@ -90,8 +81,16 @@ def tune_collector() -> None:
 class Daemon(Service):
     """Services of one process, from start to exit status.
 
-    SIGINT and SIGTERM stop them and end with status 0 (a second one at once, with 1); so
-    does the end of all of them by command.
+    SIGINT and SIGTERM drain them, where there is something to drain, stop them and end with
+    status 0 (a second one at once, with 1); so does the end of all of them by command.
+
+    Args:
+        program: its name.
+        services: whose end is its own.
+        begin: called once the reactor runs.
+        watch_stdin: the end of standard input stops it, without draining.
+        draining: what to do first when it is told to end by a signal.
+        http: a bound socket to say on whether all is well.
     """
 
     log = Logger()
@@ -102,12 +101,19 @@ class Daemon(Service):
         services: Sequence[Any],
         begin: Callable[[Daemon], None],
         watch_stdin: bool,
+        draining: Draining | None = None,
+        http: socket.socket | None = None,
     ) -> None:
         self.program = program
         self._services = services
         self._begin = begin
         self._watch_stdin = watch_stdin
+        self._draining = draining
+        self._http = http
+        #: when it was told to end, by whatever
+        self._told_at: float | None = None
         self._ending = False
+        self._noted: set[str] = set()
         self.exit_status = 0
 
     def announce(self, line: str) -> None:
@@ -116,15 +122,37 @@ class Daemon(Service):
             print(line, file=sys.__stdout__, flush=True)
         self.log.info("{line}", line=line)
 
+    def ready(self, status: str) -> None:
+        """The services are there for others: whoever watches this process may know."""
+        self._supervisor.ready(status)
+        if self._http is not None:
+            # only for those who want it: twisted.web takes longer to import than to use
+            from twisted_dist.services.health import serve_health
+
+            http, self._http = self._http, None
+            where = serve_health(self._reactor, http, lambda: self._told_at is None)
+            self.announce(f"Health at:                  {where}")
+
+    def status(self, text: str) -> None:
+        """What it is at, for whoever watches."""
+        self._supervisor.status(text)
+
     def failed(self, failure: Failure) -> None:
         """A start that failed: one line, and a non-zero end."""
-        if self._ending and failure.check(ConnectError, defer.CancelledError):
+        is_leaving = self._told_at is not None or self._noted
+        if is_leaving and failure.check(ConnectError, defer.CancelledError):
             return
         self.note_failure(f"cannot start: {failure.getErrorMessage()}")
         self.end()
 
     def note_failure(self, problem: str) -> None:
-        """Something that ends this program with a non-zero status, once it ends: one line."""
+        """Something that ends this program with a non-zero status, once it ends: one line.
+
+        What several services have in common is said once.
+        """
+        if problem in self._noted:
+            return
+        self._noted.add(problem)
         line = f"{self.program}: {problem}"
         if sys.__stderr__ is not None:
             print(line, file=sys.__stderr__, flush=True)
@@ -140,6 +168,7 @@ class Daemon(Service):
         from twisted.internet import reactor
 
         self._reactor: Any = reactor
+        self._supervisor = Supervisor(reactor, os.environ)
         self._reactor.callWhenRunning(self._started)
 
     def _started(self) -> None:
@@ -152,19 +181,39 @@ class Daemon(Service):
         self._begin(self)
 
     def _signalled(self, number: int, frame: object) -> None:
-        if self._ending:
+        now = self._reactor.seconds()
+        if self._told_at is None:
+            self._told_at = now
+            self._reactor.callFromThread(self._leave)
+        elif not 0 <= now - self._told_at < ONE_SIGNAL_S:
             os._exit(1)
-        self._reactor.callFromThread(self.end)
+
+    def _leave(self) -> None:
+        """Let the services end what they are at, within some time, and stop them."""
+        if self._draining is None or not self._draining.timeout_s:
+            self.end()
+        elif not self._ending:
+            self._supervisor.stopping(self._draining.timeout_s + STOP_S)
+            self._reactor.callLater(WONDER_S, self._say_what_for, self._draining)
+            self._draining.begin()
+
+    def _say_what_for(self, draining: Draining) -> None:
+        if not self._ending:
+            self.announce(f"{self.program}: {draining.told()}")
 
     def end(self) -> None:
-        """Stop the services; their end stops the reactor."""
+        """Stop the services now; their end stops the reactor."""
+        if self._told_at is None:
+            self._told_at = self._reactor.seconds()
         if not self._ending:
             self._ending = True
+            self._supervisor.stopping(STOP_S)
             for each in self._services:
                 each.stop().addErrback(lambda f: self.log.failure("stopping", failure=f))
 
     def _stop_reactor(self) -> None:
         self._ending = True
+        self._supervisor.stopping(STOP_S)
         if self._reactor.running:
             self._reactor.stop()
 

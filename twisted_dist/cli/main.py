@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, cast
 
+from twisted_dist.cli.inherited import name_sockets
+
 
 def _run(module_name: str) -> int:
+    name_sockets(os.environ)  # before anything of Twisted
     from twisted.internet.main import installReactor
     from twisted.logger import (
         FilteringLogObserver,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import getopt
+import os
 import sys
 from typing import Any, NoReturn
 
 from twisted.python import usage
 
 from twisted_dist.address import MAX_PORT
+from twisted_dist.cli.unit import service_unit
 from twisted_dist.core.options import as_amounts
 from twisted_dist.errors import UsageProblem
 from twisted_dist.version import VERSION
@@ -31,6 +33,30 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def place(text: str) -> tuple[str | None, int]:
+    """``PORT`` or ``HOST:PORT``, of which no host is None; ValueError's words are shown."""
+    host, _, port = text.rpartition(":")
+    return host or None, port_number(port)
+
+
+#: options that are paths
+_PATHS = ("--access-file", "--local-directory")
+
+#: what all daemons have
+FLAGS = [
+    ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
+    ["print-unit", None, "Print a unit for systemd that starts this, with these options"],
+]
+HTTP_PORT = [
+    "http-port",
+    None,
+    None,
+    "Port, or HOST:PORT, to say on whether all is well, at /health, to whoever asks (default: "
+    "closed)",
+    place,
+]
+
+
 class DaemonOptions(usage.Options):
     """Options of one daemon, on its own command line and on twistd's.
 
@@ -40,6 +66,8 @@ class DaemonOptions(usage.Options):
 
     #: the word that starts the daemon
     program = ""
+    #: and what it is
+    description = ""
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; options may stand after the address, as they always did."""
@@ -48,11 +76,21 @@ class DaemonOptions(usage.Options):
             pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
             flat = [part for pair in pairs for part in pair if part]
             super().parseOptions([*flat, "--", *words])
+            if self["print-unit"]:
+                given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
+                print(service_unit(self.program, self.description, [*given, *words]), end="")
+                raise SystemExit(0)
         except getopt.GetoptError as problem:
             self.refuse(str(problem))
         except usage.UsageError as problem:
             told = str(problem).removeprefix("Parameter type enforcement failed: ")
             self.refuse("too many words" if told == "Wrong number of arguments." else told)
+
+    def _word(self, option: str, value: str) -> str:
+        """An option as one word, for a process that starts in another directory."""
+        if option in _PATHS:
+            value = os.path.abspath(value)
+        return f"{option}={value}" if value else option
 
     def refuse(self, why: str) -> NoReturn:
         """One line on standard error, and the end."""

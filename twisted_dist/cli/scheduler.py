@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from twisted_dist.address import DEFAULT_PORT
-from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
-from twisted_dist.cli.options import DaemonOptions, port_number
+from twisted_dist.cli.daemon import Daemon, checked_access, tune_collector, warn_insecure
+from twisted_dist.cli.inherited import host_of, inherited_socket
+from twisted_dist.cli.options import FLAGS, HTTP_PORT, DaemonOptions, port_number
+from twisted_dist.cli.ports import bind, bind_http
+from twisted_dist.cli.unit import socket_unit
 
 
 class Options(DaemonOptions):
     """dscheduler [options]: the meeting point of a network."""
 
     program = "dscheduler"
+    description = "Scheduler of a twisted_dist network"
     synopsis = "dscheduler [options]"
     longdesc = (
         "The meeting point of a network: workers and clients connect to it. Prints its "
@@ -24,15 +28,25 @@ class Options(DaemonOptions):
     optParameters: ClassVar = [
         ["host", None, None, "Address to listen on and to be known by (default: every interface)"],
         ["port", None, DEFAULT_PORT, "Port to listen on; 0 takes any free one", port_number],
+        HTTP_PORT,
     ]
     optFlags: ClassVar = [
         ["insecure", None, "No TLS, no credentials: whoever reaches the port may do everything"],
-        ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
+        *FLAGS,
+        ["print-socket-unit", None, "Print a unit for systemd that listens for this scheduler"],
     ]
+
+    def postOptions(self) -> None:
+        """What is only to be printed."""
+        if self["print-socket-unit"]:
+            print(socket_unit(self["host"], self["port"]), end="")
+            raise SystemExit(0)
 
 
 def makeService(options: Options) -> Any:
     """A scheduler on a port that is bound already; SystemExit where it is taken."""
+    from twisted.internet import reactor
+
     from twisted_dist.access.home import Home
     from twisted_dist.services.scheduler import Scheduler
 
@@ -41,8 +55,14 @@ def makeService(options: Options) -> Any:
         warn_insecure(options.program)
     else:
         checked_access(options.program, Home().prepare)
-    bound = bind(options.program, options["host"], options["port"], "--port")
-    scheduler = Scheduler(host=options["host"], port=options["port"], insecure=insecure)
+    host = options["host"]
+    bound = inherited_socket(options.program, reactor)
+    if bound is None:
+        bound = bind(options.program, host, options["port"], "--port")
+    else:
+        host = host or host_of(bound)
+    http = bind_http(options.program, options["http-port"], options["host"])
+    scheduler = Scheduler(host=host, port=options["port"], insecure=insecure)
     scheduler.adopt(bound)
 
     def begin(daemon: Daemon) -> None:
@@ -54,8 +74,9 @@ def makeService(options: Options) -> Any:
                     "--output FILE, then, there, dworker "
                     f"{address} --access-file FILE"
                 )
+            daemon.ready(f"listening at {address}")
             tune_collector()
 
         scheduler.start().addCallbacks(started, daemon.failed)
 
-    return Daemon(options.program, [scheduler], begin, options["until-stdin-closes"])
+    return Daemon(options.program, [scheduler], begin, options["until-stdin-closes"], http=http)

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.python import usage
 
 from twisted_dist.address import parse_address
-from twisted_dist.cli.daemon import Daemon, bind, checked_access, tune_collector, warn_insecure
-from twisted_dist.cli.options import DaemonOptions, amounts, port_number, positive
+from twisted_dist.cli.daemon import Daemon, checked_access, tune_collector, warn_insecure
+from twisted_dist.cli.draining import DRAIN_S, Draining
+from twisted_dist.cli.options import (
+    FLAGS,
+    HTTP_PORT,
+    DaemonOptions,
+    amounts,
+    port_number,
+    positive,
+)
+from twisted_dist.cli.ports import bind, bind_http
 from twisted_dist.errors import UsageProblem
 from twisted_dist.segments.files import on_disk
 from twisted_dist.services.lifetime import Lifespan, as_seconds
 from twisted_dist.services.memory import memory_limit
+from twisted_dist.services.solitude import DEATH_S
 
 if TYPE_CHECKING:
     from twisted_dist.access.access import Access
@@ -23,11 +33,13 @@ class Options(DaemonOptions):
     """dworker HOST:PORT [options]: runs tasks for the scheduler at HOST:PORT."""
 
     program = "dworker"
+    description = "Worker of a twisted_dist network"
     synopsis = "dworker HOST:PORT [options]"
     longdesc = (
         "Runs tasks for the scheduler at HOST:PORT, which need not be there yet: the worker "
-        "waits for it. Tasks run in a child process that this one, the nanny, watches and "
-        "starts again when a task ends it.  dworker 192.168.0.1:8786 --nprocs 4  "
+        "waits for it, five minutes unless told otherwise. Tasks run in a child process that this "
+        "one, the nanny, watches and starts again when a task ends it. "
+        "dworker 192.168.0.1:8786 --nprocs 4  "
         "On the scheduler's machine, or with its home directory, nothing more is needed; elsewhere "
         "give an access file that was made there:  daccess make worker 192.168.0.1:8786"
     )
@@ -39,6 +51,7 @@ class Options(DaemonOptions):
             "Address to be known by (default: the one that reaches the scheduler)",
         ],
         ["worker-port", None, 0, "Port for data (default: any free one)", port_number],
+        HTTP_PORT,
         ["nthreads", None, None, "Tasks at a time (default: cores divided by nprocs)", positive],
         ["nprocs", None, 1, "Workers to start", positive],
         [
@@ -97,13 +110,28 @@ class Options(DaemonOptions):
             "Leave up to so much earlier or later, at random, so that not all leave at once",
             as_seconds,
         ],
+        [
+            "drain-timeout",
+            None,
+            DRAIN_S,
+            "Told to end (SIGTERM, Ctrl-C), a worker ends what it runs and hands over results, for "
+            "so long at most; 0: it ends at once",
+            as_seconds,
+        ],
+        [
+            "death-timeout",
+            None,
+            DEATH_S,
+            "Without a scheduler for so long, a worker ends: 300, '5 min'; 0: it waits for ever",
+            as_seconds,
+        ],
         ["name", None, "", "A name that workers= understands; no other worker may have it"],
     ]
     optFlags: ClassVar = [
         ["insecure", None, "The scheduler has --insecure: no TLS, no credentials"],
         ["lifetime-restart", None, "When the lifetime is over, begin anew with a fresh process"],
         ["no-nanny", None, "Run tasks in threads of this process, not in a supervised child"],
-        ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
+        *FLAGS,
     ]
 
     def parseArgs(self, scheduler: str = "") -> None:
@@ -182,10 +210,13 @@ def makeService(options: Options) -> Any:
         more["recycle_after"] = options["recycle-after"]
         more["preload"] = [each.strip() for each in options["preload"].split(",") if each.strip()]
     nthreads = options["nthreads"] or max(1, (os.cpu_count() or 1) // options["nprocs"])
-    workers = []
+    http = bind_http(options.program, options["http-port"], options["host"])
+    workers: list[Any] = []
+    listening: set[Worker] = set()
+    there: set[Worker] = set()
     for _ in range(options["nprocs"]):
         port = options["worker-port"]
-        listening = bind(options.program, options["host"], port, "--worker-port")
+        bound = bind(options.program, options["host"], port, "--worker-port")
         worker = make(
             options["scheduler"],
             nthreads=nthreads,
@@ -197,16 +228,27 @@ def makeService(options: Options) -> Any:
             lifetime=options["lifetime"],
             lifetime_stagger=options["lifetime-stagger"],
             lifetime_restart=bool(options["lifetime-restart"]),
+            death_timeout=options["death-timeout"],
             **more,
         )
-        worker.adopt(listening)
+        worker.adopt(bound)
         workers.append(worker)
 
     async def run(daemon: Daemon, worker: Worker) -> None:
         address = await worker.listen(0)
         daemon.announce(f"Start worker at:            {address}")
         worker.left = lambda why: daemon.note_failure(f"a worker leaves: {why}")
-        worker.registered = lambda w: daemon.announce(f"Registered with center at:  {w.scheduler}")
+
+        def registered(worker: Worker) -> None:
+            there.add(worker)
+            daemon.announce(f"Registered with center at:  {worker.scheduler}")
+            have = f"{len(there)} of {len(workers)} have" if len(workers) > 1 else "has"
+            daemon.status(f"{have} registered with {worker.scheduler}")
+
+        worker.registered = registered
+        listening.add(worker)
+        if len(listening) == len(workers):
+            daemon.ready(f"waiting for the scheduler at {worker.scheduler}")
         await worker.start()
         tune_collector()
 
@@ -214,4 +256,11 @@ def makeService(options: Options) -> Any:
         for worker in workers:
             defer.Deferred.fromCoroutine(run(daemon, worker)).addErrback(daemon.failed)
 
-    return Daemon(options.program, workers, begin, options["until-stdin-closes"])
+    return Daemon(
+        options.program,
+        workers,
+        begin,
+        options["until-stdin-closes"],
+        Draining(workers, options["drain-timeout"]),
+        http,
+    )

@@ -247,6 +247,6 @@ def _retiring(state: SchedulerState) -> Iterator[str]:
             if task not in retirement.owed:
                 yield f"{worker.name} retires, and may leave with {task.name}"
             under_way = sum(each.retiring is None for each in state.copying.get(task, ()))
-            at_once = FAN * len(task.who_has or ())  # the others come after these
-            if copies + under_way < min(wanted, at_once) and task not in state.failed_copies:
+            due = min(wanted - copies, FAN * len(task.who_has or ()))  # more come after those
+            if under_way < due and task not in state.failed_copies:
                 yield f"{worker.name} retires, and nobody fetches {task.name} from there"

@@ -90,12 +90,13 @@ class Replicas:
                     else:
                         each.retiring.owed.pop(task, None)
         coming = self._state.copying.get(task, {})
-        missing = wanted - staying - _staying(coming)
+        under_way = _staying(coming)  # what is on its way to who retires is in nobody's way
+        missing = wanted - staying - under_way
         if missing <= 0:
             if not coming:
                 self._state.failed_copies.pop(task, None)
             return
-        missing = min(missing, FAN * len(holders) - len(coming))
+        missing = min(missing, FAN * len(holders) - under_way)
         if missing <= 0:
             return  # for now: each that comes brings this up again
         failed = self._state.failed_copies.get(task, {})

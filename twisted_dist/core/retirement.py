@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Retirement:
     """Of one worker, from when it is asked to leave until it does (`core.retiring`)."""
 
-    __slots__ = ("alarm", "attempts", "coming", "due", "owed", "told")
+    __slots__ = ("alarm", "attempts", "coming", "due", "owed", "told", "waits")
 
     def __init__(
         self, attempts: Mapping[SchedulerTask, int], coming: Iterable[SchedulerTask]
@@ -28,5 +28,7 @@ class Retirement:
         #: when it leaves, whatever is left to do, and what sees to that; None for never
         self.due: float | None = None
         self.alarm: Alarm | None = None
+        #: whether it waits for somebody to take its results, where there is nobody
+        self.waits = True
         #: whether it was said that nobody is there to take its results
         self.told = False

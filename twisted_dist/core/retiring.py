@@ -11,6 +11,8 @@ From then on such a worker *retires*:
 * when nothing runs there, nothing is owed (`Retirement.owed`), and nobody fetches from it as far
   as is known here, it is told to leave, and is off the books from the same moment: nothing is
   lost, and nothing is run again;
+* a worker whose process is told to end does not wait (`RetirementWanted.waits`): where all that
+  are there retire, its results have nowhere to go, and it leaves without that;
 * at its deadline it leaves all the same; that is as if it were lost.
 """
 
@@ -61,6 +63,8 @@ class Retiring:
         worker = self._state.workers.get(fact.worker)
         if worker is not None:
             self._begin(worker, fact.timeout_s)
+            if worker.retiring is not None and not fact.waits:
+                worker.retiring.waits = False
 
     def _retire(self, client: SchedulerClient, fact: s.Asked) -> None:
         """Have workers leave: all of these names, or the *number* of them that hold least.
@@ -129,6 +133,7 @@ class Retiring:
         state = self._state
         for worker in list(state.retiring):
             if self._may_leave(worker):
+                self._note_left_over(worker)
                 state.outbox.log(f"{worker.label} has retired")
                 self._leave(worker, "it has retired")
             else:
@@ -145,7 +150,7 @@ class Retiring:
     def _may_leave(self, worker: SchedulerWorker) -> bool:
         return not (
             worker.processing
-            or self._owes(worker)
+            or (self._owes(worker) and not self._is_owed_in_vain(worker))
             or self._claims.is_unclaimed_at(worker)
             or self._is_fetched_from(worker)
         )
@@ -171,11 +176,26 @@ class Retiring:
             for task_id in other.fetching
         )
 
+    def _is_owed_in_vain(self, worker: SchedulerWorker) -> bool:
+        """Whether it does not wait for others, and there are none who could take its results."""
+        assert worker.retiring is not None
+        return not worker.retiring.waits and len(self._state.workers) == len(self._state.retiring)
+
+    def _note_left_over(self, worker: SchedulerWorker) -> None:
+        """Say what goes with it."""
+        if self._owes(worker) and worker.retiring is not None:
+            self._state.outbox.log(
+                f"{len(worker.retiring.owed)} results go with {worker.label}: all workers leave",
+                is_warning=True,
+            )
+
     def _warn(self, worker: SchedulerWorker) -> None:
         """Say, once, that nobody is there who could take its results."""
         state, retirement = self._state, worker.retiring
         assert retirement is not None
-        if len(state.workers) == len(state.retiring) and not retirement.told and self._owes(worker):
+        if retirement.told or not retirement.waits or len(state.workers) > len(state.retiring):
+            return
+        if self._owes(worker):
             retirement.told = True
             until = "" if retirement.due is None else ", or for its deadline"
             state.outbox.log(

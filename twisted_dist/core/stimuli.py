@@ -327,10 +327,14 @@ class DataPut:
 
 @record
 class RetirementWanted:
-    """A worker wants to leave gracefully, within *timeout_s* seconds; below 0 for ever."""
+    """A worker wants to leave gracefully, within *timeout_s* seconds; below 0 for ever.
+
+    Where it does not wait, what it holds goes with it once no worker stays that could take it.
+    """
 
     worker: PeerId
     timeout_s: float
+    waits: bool = True
 
 
 Stimulus = (

@@ -1,4 +1,7 @@
-"""How a worker leaves: when its lifetime is over, or as its scheduler says."""
+"""How a worker leaves: when its lifetime is over or its process is to end, or as it is told.
+
+Or by itself, when it has had no scheduler for too long (`services.solitude`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from twisted_dist.errors import UsageProblem
+from twisted_dist.services.solitude import Solitude
 from twisted_dist.wire import schema
 from twisted_dist.wire.session import StreamSession
 
@@ -18,6 +22,8 @@ from twisted_dist.wire.session import StreamSession
 HANDOVER_S: Final = 300.0
 #: seconds beyond those until it leaves although its scheduler has not said so
 GRACE_S: Final = 10.0
+#: the same where its process is told to end: who told it will kill it soon
+HASTE_S: Final = 2.0
 #: the longest lifetime: a century; beyond, a timer means nothing
 MOST_S: Final = 100 * 365 * 86400.0
 
@@ -92,10 +98,10 @@ class Lifetime:
         end: ends the worker now, politely.
         restart: has it begin anew.
         chance: draws what the stagger is.
+        solitude: counts how long there is no scheduler.
 
     Attributes:
         is_over: the worker is leaving, by its own will.
-        stream: to its scheduler, while there is one; kept by the worker.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class Lifetime:
         end: Callable[[], None],
         restart: Callable[[], None],
         chance: random.Random | None = None,
+        solitude: Solitude | None = None,
     ) -> None:
         self._reactor = reactor
         self._span = span
@@ -112,31 +119,75 @@ class Lifetime:
         self._restart = restart
         self._chance = chance or random.Random()
         self._call: Any = None
+        #: when it leaves although nobody has said that it may
+        self._due = 0.0
+        self._is_cut = False
+        self._is_closed = False
         self._restarts = False
+        self._waits = True
+        self._solitude = solitude or Solitude(reactor, 0.0, "", lambda why: None)
         self.is_over = False
-        self.stream: StreamSession | None = None
+        self._stream: StreamSession | None = None
+
+    @property
+    def stream(self) -> StreamSession | None:
+        """To its scheduler, while there is one; the worker says so."""
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream: StreamSession | None) -> None:
+        self._stream = stream
+        self._is_cut = False
+        self._count()
+
+    def cut(self, is_cut: bool) -> None:
+        """What there is of a way to the scheduler is cut for now, or is whole again.
+
+        Who is to end waits no longer than `HASTE_S` for that.
+        """
+        self._is_cut = is_cut
+        self._count()
+        if self.is_over and not self._waits:
+            self._stop_timer()
+            left_s = max(0.0, self._due - self._reactor.seconds())
+            self._later(min(left_s, HASTE_S) if is_cut else left_s, self.may_end)
+
+    def _count(self) -> None:
+        if self._stream is None or self._is_cut:
+            self._solitude.begin()
+        else:
+            self._solitude.end()
 
     def begin(self) -> None:
         """A life begins: from now on its time runs, whether or not there is a scheduler."""
         self.cancel()
+        self._count()
         if self._span.seconds:
             self._later(
                 self._span.drawn(self._chance), lambda: self.leave(restarts=self._span.restarts)
             )
 
-    def leave(self, timeout_s: float = HANDOVER_S, *, restarts: bool = False) -> None:
-        """Have what is here handed over, within *timeout_s*, and end, or begin anew."""
-        if self.is_over:
+    def leave(
+        self, timeout_s: float = HANDOVER_S, *, restarts: bool = False, waits: bool = True
+    ) -> None:
+        """Have what is here handed over, within *timeout_s*, and end, or begin anew.
+
+        Unless it *waits*, it does not begin anew, and leaves what nobody is there to take.
+        """
+        if self._is_closed or (self.is_over and (waits or not self._waits)):
             return
         self.cancel()
         self.is_over = True
-        self._restarts = restarts
-        if self.stream is None:  # nobody knows anything of what is here
+        self._restarts = restarts and waits
+        self._waits = waits
+        if self._stream is None or (self._is_cut and not waits):  # there is nobody to hand over to
             self.may_end()
             return
-        self.stream.send(schema.RETIRE.pack(timeout_s))
-        self.stream.flush()
-        self._later(timeout_s + GRACE_S, self.may_end)
+        self._stream.send(schema.RETIRE.pack(timeout_s, waits))
+        self._stream.flush()
+        patience_s = timeout_s + (GRACE_S if waits else HASTE_S)
+        self._due = self._reactor.seconds() + patience_s
+        self._later(patience_s, self.may_end)
 
     def may_end(self) -> None:
         """The scheduler says that nothing is to be handed over any more, or is gone."""
@@ -151,9 +202,19 @@ class Lifetime:
     def cancel(self) -> None:
         """Nothing happens by itself any more."""
         self.is_over = self._restarts = False
+        self._waits = True
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+
+    def close(self) -> None:
+        """The worker ends: no timer is left, nor begun."""
+        self._is_closed = True
+        self.cancel()
+        self._solitude.close()
 
     def _later(self, seconds: float, function: Callable[[], None]) -> None:
         self._call = self._reactor.callLater(seconds, function)

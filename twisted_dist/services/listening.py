@@ -86,6 +86,28 @@ class ListeningService(Service):
         self._factory = ControlFactory(self.kind, self.responders(), reactor, authority)
         self._stopping: defer.Deferred[None] | None = None
 
+    # -- as part of an application
+
+    def startService(self) -> None:
+        """Start as part of an application."""
+        super().startService()
+        self.start().addErrback(self._start_failed)
+
+    def start(self, port: int | None = None) -> defer.Deferred[str]:
+        """Start by hand; fires with the address. Given by the subclass."""
+        raise NotImplementedError
+
+    def _start_failed(self, failure: Failure) -> None:
+        if self._stopping is None:
+            self.log.error("cannot start: {why}", why=failure.getErrorMessage())
+
+    def stopService(self) -> defer.Deferred[None]:
+        """Stop as part of an application."""
+        super().stopService()
+        return self.stop()
+
+    # -- control
+
     def responders(self) -> dict[type, Responder]:
         """Commands that this daemon answers, and to whom."""
         return {
@@ -120,7 +142,7 @@ class ListeningService(Service):
         if self._socket is not None:
             sock, self._socket = self._socket, None
             sock.listen(BACKLOG)
-            self._port = self.reactor.adoptStreamPort(sock.fileno(), socket.AF_INET, door)
+            self._port = self.reactor.adoptStreamPort(sock.fileno(), sock.family, door)
             sock.close()
         else:
             interface = self.host or ""

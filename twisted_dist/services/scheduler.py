@@ -129,16 +129,6 @@ class Scheduler(ListeningService):
             self._timer.cancel()
             self._timer = None
 
-    def startService(self) -> None:
-        """Start as part of an application."""
-        super().startService()
-        self.start().addErrback(lambda f: self.log.failure("cannot start", failure=f))
-
-    def stopService(self) -> defer.Deferred[None]:
-        """Stop as part of an application."""
-        super().stopService()
-        return self.stop()
-
     # -- control
 
     def responders(self) -> dict[type, Responder]:

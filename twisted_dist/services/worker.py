@@ -21,12 +21,13 @@ from twisted_dist.errors import ConnectError
 from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
-from twisted_dist.services.lifetime import HANDOVER_S, Lifespan, Lifetime
+from twisted_dist.services.lifetime import HANDOVER_S, Lifespan, Lifetime, as_seconds
 from twisted_dist.services.listening import ListeningService, host_towards, running_reactor
 from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
 from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
+from twisted_dist.services.solitude import Solitude
 from twisted_dist.services.store import Store
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
@@ -58,6 +59,9 @@ class Worker(ListeningService):
         lifetime: after which it leaves gracefully: seconds, ``"12h"``, …; 0 for never.
         lifetime_stagger: by up to so much earlier or later, as *chance* draws.
         lifetime_restart: it then begins anew.
+        death_timeout: without a scheduler for so long, or never having reached one, it ends and
+            `done` fires; `start` then fails with ConnectError. Seconds or ``"5 min"``; by
+            default never: when it is to end is its owner's to say.
         chance: a `random.Random`; draws also when a lost scheduler is dialled again.
 
     Use `Nanny` (`services.nanny`) where the code is not trusted to leave its process alone.
@@ -81,6 +85,7 @@ class Worker(ListeningService):
         lifetime: float | str = 0,
         lifetime_stagger: float | str = 0,
         lifetime_restart: bool = False,
+        death_timeout: float | str | None = None,
         chance: Random | None = None,
     ) -> None:
         self._membership = Membership(access, insecure, (WORKER,))
@@ -93,7 +98,10 @@ class Worker(ListeningService):
         self.port = port
         draw = chance or Random()
         span = Lifespan.of(lifetime, lifetime_stagger, lifetime_restart)
-        self._lifetime = Lifetime(self.reactor, span, self._end_by_command, self._restart, draw)
+        patience_s = as_seconds(death_timeout or 0)
+        solitude = Solitude(self.reactor, patience_s, self.scheduler, self._leave)
+        ends = self._end_by_command, self._restart
+        self._lifetime = Lifetime(self.reactor, span, *ends, draw, solitude)
         self.core = WorkerCore()
         #: what the scheduler knows it by, since it registered last
         self._number = 0
@@ -102,13 +110,15 @@ class Worker(ListeningService):
         self._executor: Executor = self._make_executor()
         self._executor.tell = self._told
         self._executor.gave_up = self._leave
-        self._outputs = Outputs(self.reactor, self._send_output)
+        self._outputs = Outputs(self.reactor, lambda *said: self._say(schema.OUTPUT.pack(*said)))
         self._executor.output = self._outputs.add
         self._uploads = Receiver(
             self._executor, self._say, lambda task: self.core.tasks.get(task.id) is task
         )
         #: told why, when this worker leaves since it can run no tasks
-        self.left: Callable[[str], None] = lambda why: None
+        self.left: Callable[[str], None] = lambda why: self.log.error(
+            "{name} leaves: {why}", name=self.name or self.address, why=why
+        )
         self._passes = Passes(self.reactor, self._membership, self.scheduler)
         self._executor.get_pass = self._passes.get
         peers = DataPool(self.reactor, name or "worker", self._membership, self.scheduler)
@@ -126,6 +136,7 @@ class Worker(ListeningService):
             self._heartbeat,
             self._scheduler_gone,
             self._refused,
+            self._lifetime.cut,
         )
         self._passes.link = self._link
         self._first: defer.Deferred[str] | None = None
@@ -170,23 +181,9 @@ class Worker(ListeningService):
         self._link.dial()
         return await self._first
 
-    def startService(self) -> None:
-        """Start as part of an application."""
-        super().startService()
-        self.start().addErrback(self._start_failed)
-
-    def _start_failed(self, failure: Failure) -> None:
-        if self._stopping is None:
-            self.log.error("cannot start: {why}", why=failure.getErrorMessage())
-
-    def stopService(self) -> defer.Deferred[None]:
-        """Stop as part of an application."""
-        super().stopService()
-        return self.stop()
-
     async def stop_work(self) -> None:
         """Leave the scheduler, end the executor, close all data connections."""
-        self._lifetime.cancel()
+        self._lifetime.close()
         self._link.close("this worker is stopping")
         if self._is_keeping:
             self._is_keeping = False
@@ -248,13 +245,15 @@ class Worker(ListeningService):
         elif self._restarting is None:
             self._link.dial()
 
-    def retire(self, timeout_s: float = HANDOVER_S) -> None:
-        """Leave gracefully, within so many seconds, and end; `done` fires then."""
-        self._lifetime.leave(timeout_s)
+    def retire(self, timeout_s: float = HANDOVER_S, waits: bool = True) -> None:
+        """Leave gracefully, within so many seconds, and end; `done` fires then.
+
+        Unless it *waits*, results that no worker is there to take are left to be made again.
+        """
+        self._lifetime.leave(timeout_s, waits=waits)
 
     def _leave(self, why: str) -> None:
         """There is no hope of running tasks here: others shall have them."""
-        self.log.error("{name} leaves: {why}", name=self.name or self.address, why=why)
         self.left(why)
         self._end_by_command()
 
@@ -274,11 +273,6 @@ class Worker(ListeningService):
         self._restarting = None
         if self._stopping is None and self._link.session is None:
             self._link.dial()
-
-    def _send_output(
-        self, ids: list[TaskId], streams: list[int], texts: list[str], left_out: int
-    ) -> None:
-        self._say(schema.OUTPUT.pack(ids, streams, texts, left_out))
 
     def _heartbeat(self) -> None:
         tidy()

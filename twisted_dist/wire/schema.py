@@ -252,7 +252,7 @@ OUTPUT = _message(
 )
 UPLOAD_WANTED = _message(52, "upload-wanted", "number:int offset:int")
 UPLOADED = _message(53, "uploaded", "number:int error:str")
-RETIRE = _message(54, "retire", "timeout_s:number")
+RETIRE = _message(54, "retire", "timeout_s:number waits:bool")
 RESULTS_CLAIMED = _message(
     60, "results-claimed", "ids:ints attempts:ints nbytes:ints", "ids attempts nbytes"
 )
