@@ -101,6 +101,7 @@ class Site:
 
     def end(self) -> None:
         """SIGTERM to all: each ends with status 0, and no process is left."""
+        assert len(marked(self.home)) >= len(self.living)  # they are found by that
         for number in sorted(self.living, reverse=True):  # the scheduler last
             daemon = self.living[number]
             daemon.process.terminate()
@@ -204,6 +205,23 @@ def _cut(number: int) -> Callable[[Site], None]:
     return inject
 
 
+def _reset(number: int) -> Callable[[Site], None]:
+    """All connections of a host's end, at both ends, as by a router that has forgotten them."""
+
+    def inject(site: Site) -> None:
+        for each in {number, SCHEDULER}:
+            peer = [] if number == SCHEDULER else ["dst", site.hosts.address(number)]
+            words = peer if each == SCHEDULER else []
+            subprocess.run(
+                [*site.hosts.wrap[each], "ss", "-K", "-t", "state", "established", *words],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                timeout=PATIENCE_S,
+            )
+
+    return inject
+
+
 def _unplug(site: Site) -> None:
     site.hosts.unplug(2)
     try:
@@ -234,6 +252,9 @@ FAULTS = [
     Fault("cut-worker", _cut(2)),
     Fault("cut-scheduler", _cut(SCHEDULER)),
     Fault("cut-client", _cut(CLIENT)),
+    Fault("reset-worker", _reset(2)),
+    Fault("reset-scheduler", _reset(SCHEDULER)),
+    Fault("reset-client", _reset(CLIENT)),
     Fault("unplug-worker", _unplug),
     Fault("lose-packets", _lose_packets),
 ]

@@ -8,11 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+
 from chaos_parts import tasks
-from chaos_parts.site import Place, Site
+from chaos_parts.site import Place, Site, is_alive
 
 #: seconds that a scheduler is away, and that other faults last
 DOWN_S = (0.5, 3.0)
@@ -35,6 +37,8 @@ class Fault:
         lasts_s: seconds, where its kind lasts.
         at: the time, as of the traces, at which it began.
         recovered_s: seconds from its end until all worked again; None: not within the bound.
+        family: what a killed process had started.
+        outlived: how many of those still lived when all worked again.
     """
 
     kind: str
@@ -42,9 +46,12 @@ class Fault:
     lasts_s: float
     at: float = 0.0
     recovered_s: float | None = None
+    family: list[psutil.Process] = field(default_factory=list)
+    outlived: int = 0
 
 
 def _kill(site: Site, place: Place, fault: Fault) -> None:
+    fault.family = place.family()[1:]
     place.process.kill()
 
 
@@ -207,17 +214,19 @@ class Chaos:
         ended = time.monotonic()
         if self._is_well(ended + self._bound_s):
             fault.recovered_s = time.monotonic() - ended
+        fault.outlived = sum(is_alive(each) for each in fault.family)
 
     def _is_well(self, deadline: float) -> bool:
         """Wait until a task submitted from now on has ended on each worker with no fault."""
         probes: dict[tuple[str, str], Any] = {}
         there: dict[str, str] = {}
         asked = 0.0
+        client: Any = None
         while (now := time.monotonic()) < deadline:
             try:
-                client = self._site.current_client()
-                if now - asked > ASK_S:
+                if client is None or now - asked > ASK_S:
                     asked = now
+                    client = self._site.client()
                     there = self._site.system.workers(client)
                 wanted = {p.name for p in self._site.workers if not p.fault.locked()}
                 if not wanted <= there.keys():
@@ -237,5 +246,6 @@ class Chaos:
                     return True
             except Exception:  # the client is of no use, for now or for ever
                 probes.clear()
+                client = None
             time.sleep(LOOK_S)
         return False

@@ -3,7 +3,8 @@
     python proxy.py TARGET_PORT PORT...
 
 On standard input, a line of JSON for each order: ``[port, "reset" | "stall" | "blackhole" |
-"heal"]``. It ends when that closes. What travels is not touched, so TLS notices nothing.
+"heal"]``, each of which is answered by ``done``. It ends when that closes. What travels is not
+touched, so TLS notices nothing.
 
 * reset: all connections are aborted at both ends, as a router does that has forgotten them.
 * stall: nothing moves, and who connects waits, until ``heal``: then all goes on.
@@ -163,6 +164,7 @@ class Orders(LineReceiver):
         """An order."""
         port, what = json.loads(line)
         self._links[port].order(what)
+        self.sendLine(b"done")
 
     def connectionLost(self, reason: Any = None) -> None:
         """The end."""

@@ -70,6 +70,7 @@ class Site:
         self.workers = [Place(f"w{n}", port + n) for n in range(1, workers + 1)]
         self.client_link = Place("client", port + workers + 1)
         self._proxy: subprocess.Popen[bytes] | None = None
+        self._orders = threading.Lock()
         self._ending = threading.Event()
         self._guard = threading.Thread(target=self._watch, daemon=True)
         self._client: Any = None
@@ -141,8 +142,10 @@ class Site:
     def order(self, place: Place, what: str) -> None:
         """Tell the proxy to do something to a link."""
         assert self._proxy is not None
-        self._proxy.stdin.write(json.dumps([place.port, what]).encode() + b"\n")
-        self._proxy.stdin.flush()
+        with self._orders:
+            self._proxy.stdin.write(json.dumps([place.port, what]).encode() + b"\n")
+            self._proxy.stdin.flush()
+            assert self._proxy.stdout.readline() == b"done\n"
 
     # -- the client
 
@@ -155,10 +158,6 @@ class Site:
             self._client = self.system.client(self.client_link.port)
             self.clients += 1
             return self._client
-
-    def current_client(self) -> Any:
-        """The client that there is, of whatever use."""
-        return self._client
 
     def close_client(self) -> None:
         """Close it, in a while at most."""
@@ -213,15 +212,20 @@ def _close(client: Any) -> None:
         client.close()
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that waits to be reaped has."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def _marked(directory: Path) -> list[psutil.Process]:
     """The processes of this run that live, other than this one."""
     found = []
     for each in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if each.pid != os.getpid() and each.environ().get(MARK) == str(directory):
-                if each.status() != psutil.STATUS_ZOMBIE:
-                    found.append(each)
+            is_ours = each.pid != os.getpid() and each.environ().get(MARK) == str(directory)
+            if is_ours and is_alive(each):
+                found.append(each)
     return found
-
-
-__all__ = ["HOST", "Place", "Site"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib.metadata import version
@@ -38,10 +39,14 @@ class TwistedDist:
 
     def is_usable(self, client: Any) -> bool:
         """Whether there is any use in a client still."""
+        from twisted_dist.errors import ConnectionClosedError
+
         try:
             client.nthreads()
-        except Exception:
+        except ConnectionClosedError:
             return False
+        except Exception:
+            return True  # it is hard pressed
         return True
 
     def wait(self, futures: list[Any], timeout_s: float) -> None:
@@ -68,10 +73,19 @@ class Dask:
             "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD": "spawn",
         }
         os.environ.update(self.env)
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
     def scheduler(self, port: int) -> list[str]:
         """The command that starts a scheduler."""
-        return [str(BIN / "dask"), "scheduler", "--host", HOST, "--port", str(port), "--no-show"]
+        return [
+            str(BIN / "dask"),
+            "scheduler",
+            "--host",
+            HOST,
+            "--port",
+            str(port),
+            "--no-dashboard",
+        ]
 
     def worker(self, port: int, name: str, nthreads: int) -> list[str]:
         """The command that starts a worker whose scheduler is at *port*."""
@@ -82,11 +96,11 @@ class Dask:
         """A client."""
         from distributed import Client
 
-        return Client(f"tcp://{HOST}:{port}", timeout=30, set_as_default=False)
+        return Client(f"tcp://{HOST}:{port}", timeout=30)
 
     def is_usable(self, client: Any) -> bool:
         """Whether there is any use in a client still."""
-        return bool(client.status == "running")
+        return client.status not in {"closing", "closed"}  # it may come back
 
     def wait(self, futures: list[Any], timeout_s: float) -> None:
         """Until all have ended somehow; TimeoutError."""

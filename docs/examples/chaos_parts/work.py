@@ -18,8 +18,10 @@ CHAIN = 10
 LEAVES, FAN = 750, 4
 #: rounds that are under way at the same time
 AT_ONCE = 2
-#: seconds after which a future that has not ended is said to hang
-HANG_S = 180.0
+#: seconds in which what goes wrong with a round's futures is to show
+SHOW_S = 30.0
+#: seconds that a value may take to come whose task has ended
+VALUE_S = 5.0
 
 
 class Round:
@@ -89,21 +91,32 @@ class Work:
         futures: how many there are to be, about.
         seconds: how long it is to take.
         task_s: what each task takes.
+        hang_s: seconds after which a future of a round that has not ended is said to hang.
 
     Attributes:
-        told: how many futures were right, wrong, failed (by what) or hang.
+        told: how many futures were right, wrong, failed or hang.
+        problems: ``{exception's name: [times, what the first said]}``.
     """
 
-    def __init__(self, site: Site, tally: Path, futures: int, seconds: float, task_s: float):
+    def __init__(
+        self,
+        site: Site,
+        tally: Path,
+        futures: int,
+        seconds: float,
+        task_s: float,
+        hang_s: float,
+    ) -> None:
         self._site = site
         self._tally = str(tally)
         self._rounds = max(1, futures // ROUND)
         self._seconds = seconds
         self._task_s = task_s
+        self._hang_s = hang_s
         self._next: Iterator[int] = iter(range(self._rounds))
         self._lock = threading.Lock()
         self.told: Counter[str] = Counter()
-        self.problems: Counter[str] = Counter()
+        self.problems: dict[str, list[Any]] = {}
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(AT_ONCE)]
         self._began = 0.0
         self.took_s = 0.0
@@ -136,9 +149,11 @@ class Work:
             with self._lock:
                 self.told += told
 
-    def _note(self, problem: BaseException | None) -> None:
+    def _note(self, problem: Exception) -> None:
         with self._lock:
-            self.problems[f"{type(problem).__name__}: {str(problem)[:100]}"] += 1
+            kind = type(problem).__name__
+            example = " ".join(str(problem).split())[:100]
+            self.problems.setdefault(kind, [0, example])[0] += 1
 
     def _one(self, number: int) -> Counter[str]:
         """Do a round; what became of its futures."""
@@ -146,7 +161,7 @@ class Work:
         it = Round(client, self._tally, number * 2 * ROUND, self._task_s)
         try:
             SHAPES[number % len(SHAPES)](it)
-            self._site.system.wait(it.futures, HANG_S)
+            self._site.system.wait(it.futures, self._hang_s)
             values = client.gather(it.futures)
         except Exception as problem:
             self._note(problem)
@@ -157,12 +172,15 @@ class Work:
     def _autopsy(self, it: Round) -> Counter[str]:
         """Look at each future of a round of which some failed."""
         told: Counter[str] = Counter()
+        deadline = time.monotonic() + SHOW_S
+        while any(each.status == "pending" for each in it.futures) and time.monotonic() < deadline:
+            time.sleep(0.1)
         for future, expected in zip(it.futures, it.expected):
             if future.status == "pending":
                 told["hung"] += 1
                 continue
             try:
-                told["right" if future.result(timeout=5) == expected else "wrong"] += 1
+                told["right" if future.result(timeout=VALUE_S) == expected else "wrong"] += 1
             except Exception as problem:
                 told["failed"] += 1
                 self._note(problem)
