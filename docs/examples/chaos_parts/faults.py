@@ -22,6 +22,9 @@ LASTS_S = (0.2, 5.0)
 #: seconds between a probe's looks, and between questions about who is there
 LOOK_S = 0.01
 ASK_S = 0.1
+#: seconds after which a client that nothing can be asked by is given up: by the work, if it
+#: has lost futures, at once
+PATIENCE_S = 20.0
 #: more than any task of the work has
 PRIORITY = 1_000_000
 PROBE = 4711
@@ -222,12 +225,14 @@ class Chaos:
         there: dict[str, str] = {}
         asked = 0.0
         client: Any = None
+        worked = time.monotonic()
         while (now := time.monotonic()) < deadline:
             try:
                 if client is None or now - asked > ASK_S:
                     asked = now
                     client = self._site.client()
                     there = self._site.system.workers(client)
+                    worked = now
                 wanted = {p.name for p in self._site.workers if not p.fault.locked()}
                 if not wanted <= there.keys():
                     asked = min(asked, now - ASK_S / 2)
@@ -246,6 +251,8 @@ class Chaos:
                     return True
             except Exception:  # the client is of no use, for now or for ever
                 probes.clear()
+                if now - worked > PATIENCE_S:
+                    self._site.give_up(client)
                 client = None
             time.sleep(LOOK_S)
         return False

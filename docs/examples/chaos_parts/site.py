@@ -150,14 +150,18 @@ class Site:
     # -- the client
 
     def client(self) -> Any:
-        """The client that there is; another one where that is of no use any more."""
+        """The client that there is, or another one after `give_up`."""
         with self._client_lock:
-            if self._client is not None and self.system.is_usable(self._client):
-                return self._client
-            self.close_client()
-            self._client = self.system.client(self.client_link.port)
-            self.clients += 1
+            if self._client is None:
+                self._client = self.system.client(self.client_link.port)
+                self.clients += 1
             return self._client
+
+    def give_up(self, client: Any) -> None:
+        """Close a client that has lost futures, unless it can be used again by itself."""
+        with self._client_lock:
+            if client is self._client and client is not None and not self.system.is_usable(client):
+                self.close_client()
 
     def close_client(self) -> None:
         """Close it, in a while at most."""

@@ -165,7 +165,10 @@ class Work:
             values = client.gather(it.futures)
         except Exception as problem:
             self._note(problem)
-            return self._autopsy(it)
+            told = self._autopsy(it)
+            if told["failed"]:
+                self._site.give_up(client)
+            return told
         right = sum(value == good for value, good in zip(values, it.expected))
         return Counter({"right": right, "wrong": len(values) - right})
 
