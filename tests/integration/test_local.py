@@ -14,7 +14,13 @@ import pytest
 from twisted_dist import Client, LocalCluster, as_completed, rpc, wait
 from twisted_dist.access.credential import Credential
 from twisted_dist.access.network import Network
-from twisted_dist.errors import CancelledError, RefusedError, RemoteError, TaskKilledError
+from twisted_dist.errors import (
+    CancelledError,
+    ConnectionClosedError,
+    RefusedError,
+    RemoteError,
+    TaskKilledError,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +87,17 @@ def test_task_that_kills_its_process_is_named(client):
         client.submit(lambda: os.kill(os.getpid(), signal.SIGKILL)).result(60)
     assert sorted(client.nthreads()) == before
     assert client.submit(abs, -1).result(20) == 1
+
+
+def test_future_of_a_closed_client():
+    """`Future.result` and `explain` say so where the value was not fetched before the end."""
+    with LocalCluster(1) as cluster:
+        with Client(cluster) as client:
+            future = client.submit(bytes, 200_000)
+            wait([future], timeout=20)
+        for call in (future.result, future.explain):
+            with pytest.raises(ConnectionClosedError, match="client was closed"):
+                call()
 
 
 def test_rpc_identity(client):

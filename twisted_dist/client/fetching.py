@@ -113,6 +113,8 @@ class Fetcher:
 
     def fetch_blocking(self, records: Sequence[Record], timeout: float | None) -> None:
         """`fetch` from a user's thread."""
+        if self._closed:  # its reactor may have ended too
+            raise ConnectionClosedError("the client was closed")
         done = threading.Event()
         problems: list[BaseException] = []
 

@@ -32,7 +32,7 @@ from twisted_dist.client.sender import Sender
 from twisted_dist.client.submitting import Submitter
 from twisted_dist.client.tidying import Tidier
 from twisted_dist.core import task as kinds
-from twisted_dist.errors import InsecureWarning, RefusedError
+from twisted_dist.errors import ConnectionClosedError, InsecureWarning, RefusedError
 from twisted_dist.execution.payloads import value_nbytes
 from twisted_dist.wire import schema
 from twisted_dist.wire.membership import Membership
@@ -287,6 +287,8 @@ class Session:
 
     def explain_blocking(self, record: Record) -> Explanation:
         """`explain` from a user's thread."""
+        if self.closed:  # its reactor may have ended too
+            raise ConnectionClosedError("the client was closed")
         wait: Any = blockingCallFromThread  # whose types know no coroutines
         answer = wait(self.reactor, defer.ensureDeferred, self.explain(record))
         assert isinstance(answer, Explanation)
