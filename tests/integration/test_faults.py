@@ -12,15 +12,6 @@ pytestmark = [
     pytest.mark.skipif(not network.available(), reason="hosts need root and iproute2"),
 ]
 
-#: faults that only a network with sessions survives: empty this when there are some
-NEED_SESSIONS = {
-    "kill-scheduler",
-    "reset-worker",
-    "reset-scheduler",
-    "reset-client",
-}
-SESSIONS = pytest.mark.xfail(strict=False, reason="sessions")
-
 
 @pytest.fixture(scope="module")
 def hosts():
@@ -29,13 +20,7 @@ def hosts():
         yield five
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(each, id=each.name, marks=[SESSIONS] if each.name in NEED_SESSIONS else [])
-        for each in FAULTS
-    ],
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=[each.name for each in FAULTS])
 def test_fault(start, hosts, tmp_path, fault):
     """All is done and right, in time, nothing is lost or run in vain, and no process is left."""
     site = Site(start, hosts, tmp_path)
