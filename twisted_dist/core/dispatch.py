@@ -21,14 +21,6 @@ class Dispatch:
         #: key; `SchedulerTask.deps` has each once
         self.rows: dict[SchedulerTask, list[SchedulerTask]] = {}
 
-    def give(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
-        """*worker* is to run a task."""
-        tasks = self.given.get(worker)
-        if tasks is None:
-            self.given[worker] = [task]
-        else:
-            tasks.append(task)
-
     def take(self) -> list[Instruction]:
         """A message for each worker; before them, the functions that they do not know."""
         functions: list[Instruction] = []
@@ -46,10 +38,7 @@ class Dispatch:
                     functions.append(SendFunction(worker.id, digest, function.name, function.blob))
                 deps: list[Sequence[TaskId]] = []
                 if first.deps:
-                    rows = self.rows
-                    for task in part:
-                        deps.append([dep.id for dep in rows.get(task, task.deps)])
-                        _find(worker, task, places)
+                    deps = [self._inputs(worker, task, places) for task in part]
                 is_wanted = first.wanted_by is not None
                 if len(part) == 1:  # long tasks: three comprehensions would take longer
                     run = Run(digest, [first.id], [first.attempt], [first.call], deps, is_wanted)
@@ -62,6 +51,27 @@ class Dispatch:
             messages.append(SendTasks(worker.id, runs, _by_address(places) if places else []))
         self.given.clear()
         return functions + messages
+
+    def _inputs(
+        self, worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Address]
+    ) -> list[TaskId]:
+        """A task's inputs by position; *places* gets where those are that *worker* lacks."""
+        ids = []
+        for dep in task.deps:
+            dep_id = dep.id
+            ids.append(dep_id)
+            holders = dep.who_has
+            if holders and worker not in holders:
+                choice = next(iter(holders))
+                if len(holders) > 1:  # spread a popular input by the asking task's number
+                    several = stayers(holders)
+                    choice = several[task.id % len(several)]
+                places[dep_id] = choice.address
+                # the first: what is under way already is not fetched again
+                worker.fetching.setdefault(dep_id, dep.attempt)
+        if self.rows and task in self.rows:
+            return [dep.id for dep in self.rows[task]]
+        return ids
 
 
 def _runs(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
@@ -82,20 +92,6 @@ def _runs(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
             function, has_deps = task.group.function, bool(task.deps)
             is_wanted = task.wanted_by is not None
     yield tasks[start:] if start else tasks
-
-
-def _find(worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Address]) -> None:
-    """Say where to fetch the inputs of a task that its worker does not hold."""
-    for dep in task.deps:
-        holders = dep.who_has
-        if holders and worker not in holders:
-            choice = next(iter(holders))
-            if len(holders) > 1:  # spread a popular input over them by the asking task's number
-                several = stayers(holders)
-                choice = several[task.id % len(several)]
-            places[dep.id] = choice.address
-            # the first: what is under way already is not fetched again
-            worker.fetching.setdefault(dep.id, dep.attempt)
 
 
 def _by_address(places: dict[TaskId, Address]) -> list[tuple[Address, list[TaskId]]]:

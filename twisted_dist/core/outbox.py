@@ -85,9 +85,10 @@ class Outbox:
         self, client: SchedulerClient, task_id: TaskId, nbytes: int, value: bytes | None
     ) -> None:
         """Tell *client* that one of its tasks has a result."""
-        report = self._finished.get(client)
-        if report is None:
-            report = self._finished[client] = ReportFinished(client.id, [], [], [])
+        reports = self._finished
+        if client not in reports:
+            reports[client] = ReportFinished(client.id, [], [], [])
+        report = reports[client]
         report.ids.append(task_id)
         report.nbytes.append(nbytes)
         report.values.append(value)

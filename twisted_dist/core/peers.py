@@ -39,6 +39,7 @@ class SchedulerWorker:
         "has_what",
         "host",
         "id",
+        "is_odd",
         "known_functions",
         "label",
         "last_answer",
@@ -92,6 +93,9 @@ class SchedulerWorker:
         #: {task id: attempt} given up here, of which no answer has come: they may still be
         #: running
         self.dropped: dict[TaskId, Dropped] = {}
+        #: whether there may be anything in `seceded`, `recalled`, `overdue` or `dropped`: with
+        #: many workers, to look at each of these costs more than all else that is done for one
+        self.is_odd = False
         #: {id of what it was told to fetch: of which attempt it was then}, until it says so
         self.fetching: dict[TaskId, int] = {}
         #: inverse of SchedulerTask.who_has

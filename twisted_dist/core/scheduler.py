@@ -172,9 +172,10 @@ class SchedulerCore:
         if state.lookups:
             self._futures.answer_lookups()
         out = state.outbox.take()
+        now, note, workers = state.now, state.story.note, state.workers
         for each in out:
             if type(each) is SendTasks:
-                label = state.workers[each.worker].label
+                label = workers[each.worker].label
                 for run in each.runs:
-                    state.story.note(state.now, "was given", run.ids, label)
+                    note(now, "was given", run.ids, label)
         return out

@@ -89,7 +89,7 @@ class SchedulerFunction:
 class TaskGroup:
     """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("base", "demand", "first", "function", "is_plain", "options")
+    __slots__ = ("age", "demand", "function", "is_plain", "options", "rank")
 
     def __init__(
         self,
@@ -101,10 +101,11 @@ class TaskGroup:
     ) -> None:
         #: None for scattered data, which nothing can compute again
         self.function = function
-        self.first = first
-        #: order of the first task among all ever submitted
-        self.base = base
         self.options = options
+        #: of `SchedulerTask.order`: the first, and what with a task's id makes the last of it,
+        #: where *base* is the order of the first task among all ever submitted
+        self.rank = -options.priority
+        self.age = base - first
         self.demand = demand
         #: giving one out takes nothing but a thread, for as long as it likes
         self.is_plain = demand is None and not options.timeout_s
@@ -209,7 +210,7 @@ class SchedulerTask:
         they make more. The age within a graph is its depth-first order.
         """
         group = self.group
-        return (-group.options.priority, not self.deps, group.base + self.id - group.first)
+        return (group.rank, not self.deps, group.age + self.id)
 
     @property
     def name(self) -> Key:
