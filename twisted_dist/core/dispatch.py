@@ -33,9 +33,12 @@ class Dispatch:
                 function = first.group.function
                 assert function is not None
                 digest = function.digest
-                if digest not in worker.known_functions:
-                    worker.known_functions.add(digest)
-                    functions.append(SendFunction(worker.id, digest, function.name, function.blob))
+                if digest is not worker.last_digest:
+                    worker.last_digest = digest
+                    if digest not in worker.known_functions:
+                        worker.known_functions.add(digest)
+                        name, blob = function.name, function.blob
+                        functions.append(SendFunction(worker.id, digest, name, blob))
                 deps: list[Sequence[TaskId]] = []
                 if first.deps:
                     deps = [self._inputs(worker, task, places) for task in part]

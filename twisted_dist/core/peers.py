@@ -43,6 +43,7 @@ class SchedulerWorker:
         "known_functions",
         "label",
         "last_answer",
+        "last_digest",
         "last_seen",
         "lease_alarm",
         "metrics",
@@ -109,6 +110,8 @@ class SchedulerWorker:
         #: sum of `processing`'s values without those seceded, seconds
         self.occupancy = 0.0
         self.known_functions: set[Digest] = set()
+        #: of the function that it was given last; b"" at first
+        self.last_digest: Digest = b""
         self.last_seen = now
         #: what sees that it is silent for too long
         self.lease_alarm: Alarm | None = None
