@@ -7,22 +7,25 @@ from collections.abc import Iterator, Sequence
 from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.instructions import Instruction, Run, SendFunction, SendTasks
 from twisted_dist.core.peers import SchedulerWorker, stayers
+from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerTask
 
 
 class Dispatch:
     """What was given to workers since the last messages, in the order in which it was."""
 
-    __slots__ = ("given", "rows")
+    __slots__ = ("given", "rows", "story")
 
-    def __init__(self) -> None:
+    def __init__(self, story: Story) -> None:
+        self.story = story
         self.given: dict[SchedulerWorker, list[SchedulerTask]] = {}
         #: {task: its inputs by position}, where two positions are one task, by way of a shared
         #: key; `SchedulerTask.deps` has each once
         self.rows: dict[SchedulerTask, list[SchedulerTask]] = {}
 
-    def take(self) -> list[Instruction]:
+    def take(self, now: float) -> list[Instruction]:
         """A message for each worker; before them, the functions that they do not know."""
+        note = self.story.note
         functions: list[Instruction] = []
         messages: list[Instruction] = []
         for worker, tasks in self.given.items():
@@ -51,6 +54,7 @@ class Dispatch:
                     calls = [task.call for task in part]
                     run = Run(digest, ids, attempts, calls, deps, is_wanted)
                 runs.append(run)
+                note(now, "was given", run.ids, worker.label)
             messages.append(SendTasks(worker.id, runs, _by_address(places) if places else []))
         self.given.clear()
         return functions + messages

@@ -35,7 +35,7 @@ def check(state: SchedulerState) -> None:
     """
     wrong = [*_tasks(state), *_workers(state), *_clients(state), *_demands(state)]
     wrong += [*_progress(state), *_retiring(state)]
-    if state.outbox.take():
+    if state.outbox.take(state.now):
         wrong.append("instructions were left in the outbox")
     assert not wrong, "\n".join(wrong)
 

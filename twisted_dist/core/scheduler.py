@@ -14,7 +14,7 @@ from twisted_dist.core.broadcast import Broadcast
 from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.datasets import Datasets
 from twisted_dist.core.futures import Futures
-from twisted_dist.core.instructions import Instruction, SendTasks
+from twisted_dist.core.instructions import Instruction
 from twisted_dist.core.membership import Membership
 from twisted_dist.core.parcels import Parcels
 from twisted_dist.core.peers import SchedulerWorker
@@ -171,11 +171,4 @@ class SchedulerCore:
             self._answers.watch_limits()
         if state.lookups:
             self._futures.answer_lookups()
-        out = state.outbox.take()
-        now, note, workers = state.now, state.story.note, state.workers
-        for each in out:
-            if type(each) is SendTasks:
-                label = workers[each.worker].label
-                for run in each.runs:
-                    note(now, "was given", run.ids, label)
-        return out
+        return state.outbox.take(state.now)

@@ -65,8 +65,8 @@ class SchedulerState:
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         self.submitted = 0
-        self.outbox = Outbox()
         self.story = Story()
+        self.outbox = Outbox(self.story)
 
     # -- workers' room
 

@@ -45,8 +45,10 @@ UNMET: Final = "no-worker"
 #: positions in `SchedulerTask.failures`: how often it raised, lost its worker, killed its process
 RAISED_BUDGET, LOST_BUDGET, KILLED_BUDGET = range(3)
 
-#: a measured duration moves what is known by this factor at most (see `SchedulerFunction.learn`)
+#: a measured duration counts as so many times what is known at most, and at least (see
+#: `SchedulerFunction.learn`)
 MOST_SURPRISE: Final = 16.0
+LEAST_SURPRISE: Final = 1 / MOST_SURPRISE
 #: the least duration that is told apart from none
 LEAST_DURATION_S: Final = 1e-6
 
@@ -80,8 +82,8 @@ class SchedulerFunction:
         surprise = duration / known
         if surprise > MOST_SURPRISE:
             surprise = MOST_SURPRISE
-        elif surprise < 1 / MOST_SURPRISE:
-            surprise = 1 / MOST_SURPRISE
+        elif surprise < LEAST_SURPRISE:
+            surprise = LEAST_SURPRISE
         self.duration = known * surprise**0.25
         self.nbytes += 0.25 * (nbytes - self.nbytes)
 
