@@ -57,7 +57,7 @@ class Answers:
         self, worker: SchedulerWorker, task_id: TaskId, attempt: int
     ) -> SchedulerTask | None:
         """The task, if this worker's answer about this attempt still counts."""
-        if worker.dropped:
+        if worker.is_odd:
             answered(worker, task_id, attempt)
         task = self._state.tasks.get(task_id)
         if task is None or task.processing_on is not worker or task.attempt != attempt:
@@ -76,34 +76,57 @@ class Answers:
         worker = state.workers.get(fact.worker)
         if worker is None:
             return
-        state.story.note(state.now, "finished", fact.ids, worker.label)
+        ids = fact.ids
+        state.story.note(state.now, "finished", ids, worker.label)
+        if len(ids) == 1:  # long tasks: what many share would take longer than the one
+            function = self._finish(
+                worker, ids[0], fact.attempts[0], fact.nbytes[0], fact.values[0]
+            )
+            if function is not None:
+                function.learn(fact.durations_us[0] / 1e6, fact.nbytes[0])
+            worker.last_answer = state.now
+            state.touch(worker)
+            return
         #: {function: how many, their microseconds, their bytes}
         measured: dict[SchedulerFunction, list[int]] = {}
+        finish = self._finish
         for task_id, attempt, nbytes, duration, value in zip(
-            fact.ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
+            ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
         ):
-            task = self._current(worker, task_id, attempt)
-            if task is None:
-                self._surplus(worker, task_id, attempt)
+            function = finish(worker, task_id, attempt, nbytes, value)
+            if function is None:
                 continue
-            function = task.group.function
-            assert function is not None
-            sums = measured.get(function)
-            if sums is None:
-                measured[function] = [1, duration, nbytes]
-            else:
+            if function in measured:
+                sums = measured[function]
                 sums[0] += 1
                 sums[1] += duration
                 sums[2] += nbytes
-            unassign(state, task)
-            if attempt == 1:  # nothing of it was pushed to anybody
-                task.nbytes = nbytes
             else:
-                note_size(task, nbytes)
-            remember(state, task, worker, value)
+                measured[function] = [1, duration, nbytes]
         for function, (n, duration, nbytes) in measured.items():
             function.learn(duration / n / 1e6, nbytes / n)
         self._end(worker)
+
+    def _finish(
+        self,
+        worker: SchedulerWorker,
+        task_id: TaskId,
+        attempt: int,
+        nbytes: int,
+        value: bytes | None,
+    ) -> SchedulerFunction | None:
+        """A result is in a worker's memory; the function that made it, unless it is surplus."""
+        task = self._current(worker, task_id, attempt)
+        if task is None:
+            self._surplus(worker, task_id, attempt)
+            return None
+        unassign(task)
+        if attempt == 1:  # nothing of it was pushed to anybody
+            task.nbytes = nbytes
+        else:
+            note_size(task, nbytes)
+        remember(self._state, task, worker, value)
+        return task.group.function
 
     def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         """A result nobody expects from this worker: it must not keep it."""
@@ -126,7 +149,7 @@ class Answers:
             if task in worker.overdue:  # whatever its code made of being stopped
                 self._end_overdue(task, worker, text)
                 continue
-            unassign(self._state, task)
+            unassign(task)
             task.state = WAITING
             told = f"{_who(task, worker)}:\n{text}"
             retries = task.group.options.retries
@@ -161,7 +184,7 @@ class Answers:
         if task in worker.overdue:
             self._end_overdue(task, worker, text)
             return
-        unassign(self._state, task)
+        unassign(task)
         task.state = WAITING
         told = f"{_who(task, worker)}: {text}"
         self.try_again(task, KILLED_BUDGET, ALLOWED_FAILURES - 1, (KILLED, b"", told))
@@ -180,7 +203,7 @@ class Answers:
                 self._end_overdue(task, worker, "it had not begun there")
                 continue
             recalled = task in worker.recalled
-            unassign(self._state, task)
+            unassign(task)
             if recalled:
                 self._queue_for_others(task)
             else:
@@ -213,7 +236,7 @@ class Answers:
             if task is not None
         ]
         for task in tasks:
-            unassign(state, task)
+            unassign(task)
             task.state = WAITING
         silent: dict[SchedulerTask, SchedulerWorker] = {}
         for dep_id, address in zip(fact.missing, fact.addresses):
@@ -278,6 +301,7 @@ class Answers:
                 continue
             if fact.waiting:
                 worker.seceded[task] = None
+                worker.is_odd = True
                 worker.busy -= 1
                 worker.occupancy -= worker.processing[task]
             else:
@@ -317,6 +341,7 @@ class Answers:
             return
         self._state.story.note(self._state.now, "timed out", [task.id], worker.label)
         worker.overdue[task] = None
+        worker.is_odd = True
         self._state.outbox.stop(worker, task)
         instant = self._state.now + STOP_GRACE_S
         self._state.alarms.at(instant, partial(self._give_up_overdue, task, attempt))
@@ -329,7 +354,7 @@ class Answers:
             self._time_is_up(task, worker, "its worker does not say where it is")
 
     def _end_overdue(self, task: SchedulerTask, worker: SchedulerWorker, where: str) -> None:
-        unassign(self._state, task)
+        unassign(task)
         self._time_is_up(task, worker, where)
 
     def _time_is_up(self, task: SchedulerTask, worker: SchedulerWorker, where: str) -> None:

@@ -55,8 +55,8 @@ def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> No
         queue = _first_queue(state, worker)
         if queue is None:
             break
-        (task,) = queue.take(1)
-        assign(state, worker, task, expected_s(task.group.function))
+        tasks = queue.take(1)
+        assign(state, worker, tasks, expected_s(tasks[0].group.function))
     if worker in state.backlogged and worker.backlog.peek() is None:
         del state.backlogged[worker]
     state.note_room(worker)
@@ -65,12 +65,14 @@ def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> No
 def _first_queue(state: SchedulerState, worker: SchedulerWorker) -> ReadyQueue | None:
     """The queue whose first task *worker* should be given; None if it has none of its own."""
     best = None
-    least = worker.backlog.peek()
-    if least is not None and not _must_wait(worker, worker.backlog):
-        best = worker.backlog
-    else:
-        least = None
-    if worker.demands or state.wide:
+    backlog = worker.backlog
+    least = backlog.peek()
+    if least is not None:
+        if _must_wait(worker, backlog):
+            least = None
+        else:
+            best = backlog
+    if state.demands and (worker.demands or state.wide):
         for demand in (*worker.demands, *state.wide):
             order = demand.ready.peek()
             if order is None or (least is not None and order > least):
@@ -96,22 +98,26 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
     ready = state.ready
     group = ready.first().group
     seconds = expected_s(group.function)
-    tasks = ready.ahead()
-    if tasks == 1:  # somebody may wait for just this one
+    most = ready.ahead()
+    if most == 1:  # somebody may wait for just this one
         worker = next(reversed(takers))
-        (task,) = ready.take(1)
-        assign(state, worker, task, seconds)
+        assign(state, worker, ready.take(1), seconds)
         state.note_room(worker)
         return
-    share = -(-tasks // len(takers))
+    share = -(-most // len(takers))
     # who was last to become free comes first: its caches are warm
-    workers = list(islice(reversed(takers), tasks))
+    workers = list(islice(reversed(takers), most))
     if ahead:
         quotas = [min(share, room(worker, seconds)) for worker in workers]
     else:
-        quotas = [min(share, worker.nthreads - worker.busy) for worker in workers]
-    taken = iter(ready.take(sum(quotas)))
+        quotas = [
+            free if (free := worker.nthreads - worker.busy) < share else share for worker in workers
+        ]
+    taken = ready.take(sum(quotas))
+    start = 0
     for worker, quota in zip(workers, quotas):
-        for task in islice(taken, quota):
-            assign(state, worker, task, seconds)
+        tasks = taken[start : start + quota]
+        start += quota
+        if tasks:
+            assign(state, worker, tasks, seconds)
         state.note_room(worker)

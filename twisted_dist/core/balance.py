@@ -43,8 +43,7 @@ def _give_backlog(state: SchedulerState, victim: SchedulerWorker) -> None:
                 break
             if not stealing.is_worth_moving(task, victim, wait_s):
                 return
-            backlog.take(1)
-            assign(state, helper, task, expected_s(task.group.function))
+            assign(state, helper, backlog.take(1), expected_s(task.group.function))
         state.note_room(helper)
         if backlog.peek() is None:
             state.backlogged.pop(victim, None)
@@ -70,4 +69,5 @@ def _recall(state: SchedulerState, victims: list[SchedulerWorker]) -> None:
                 threads -= 1
                 seconds -= victim.processing[task]
                 victim.recalled[task] = None
+                victim.is_odd = True
                 state.outbox.drop(victim, task)

@@ -124,6 +124,7 @@ class Claims:
             # a thread is used, whoever the task may be
             waits = task_id in waiting
             worker.dropped[task_id] = Dropped(attempt, (), waits)
+            worker.is_odd = True
             worker.busy += not waits
             task = self._state.tasks.get(task_id)
             if task is None:

@@ -7,30 +7,25 @@ from collections.abc import Iterator, Sequence
 from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.instructions import Instruction, Run, SendFunction, SendTasks
 from twisted_dist.core.peers import SchedulerWorker, stayers
+from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerTask
 
 
 class Dispatch:
     """What was given to workers since the last messages, in the order in which it was."""
 
-    __slots__ = ("given", "rows")
+    __slots__ = ("given", "rows", "story")
 
-    def __init__(self) -> None:
+    def __init__(self, story: Story) -> None:
+        self.story = story
         self.given: dict[SchedulerWorker, list[SchedulerTask]] = {}
         #: {task: its inputs by position}, where two positions are one task, by way of a shared
         #: key; `SchedulerTask.deps` has each once
         self.rows: dict[SchedulerTask, list[SchedulerTask]] = {}
 
-    def give(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
-        """*worker* is to run a task."""
-        tasks = self.given.get(worker)
-        if tasks is None:
-            self.given[worker] = [task]
-        else:
-            tasks.append(task)
-
-    def take(self) -> list[Instruction]:
+    def take(self, now: float) -> list[Instruction]:
         """A message for each worker; before them, the functions that they do not know."""
+        note = self.story.note
         functions: list[Instruction] = []
         messages: list[Instruction] = []
         for worker, tasks in self.given.items():
@@ -41,15 +36,15 @@ class Dispatch:
                 function = first.group.function
                 assert function is not None
                 digest = function.digest
-                if digest not in worker.known_functions:
-                    worker.known_functions.add(digest)
-                    functions.append(SendFunction(worker.id, digest, function.name, function.blob))
+                if digest is not worker.last_digest:
+                    worker.last_digest = digest
+                    if digest not in worker.known_functions:
+                        worker.known_functions.add(digest)
+                        name, blob = function.name, function.blob
+                        functions.append(SendFunction(worker.id, digest, name, blob))
                 deps: list[Sequence[TaskId]] = []
                 if first.deps:
-                    rows = self.rows
-                    for task in part:
-                        deps.append([dep.id for dep in rows.get(task, task.deps)])
-                        _find(worker, task, places)
+                    deps = [self._inputs(worker, task, places) for task in part]
                 is_wanted = first.wanted_by is not None
                 if len(part) == 1:  # long tasks: three comprehensions would take longer
                     run = Run(digest, [first.id], [first.attempt], [first.call], deps, is_wanted)
@@ -59,9 +54,31 @@ class Dispatch:
                     calls = [task.call for task in part]
                     run = Run(digest, ids, attempts, calls, deps, is_wanted)
                 runs.append(run)
+                note(now, "was given", run.ids, worker.label)
             messages.append(SendTasks(worker.id, runs, _by_address(places) if places else []))
         self.given.clear()
         return functions + messages
+
+    def _inputs(
+        self, worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Address]
+    ) -> list[TaskId]:
+        """A task's inputs by position; *places* gets where those are that *worker* lacks."""
+        ids = []
+        for dep in task.deps:
+            dep_id = dep.id
+            ids.append(dep_id)
+            holders = dep.who_has
+            if holders and worker not in holders:
+                choice = next(iter(holders))
+                if len(holders) > 1:  # spread a popular input by the asking task's number
+                    several = stayers(holders)
+                    choice = several[task.id % len(several)]
+                places[dep_id] = choice.address
+                # the first: what is under way already is not fetched again
+                worker.fetching.setdefault(dep_id, dep.attempt)
+        if self.rows and task in self.rows:
+            return [dep.id for dep in self.rows[task]]
+        return ids
 
 
 def _runs(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
@@ -82,20 +99,6 @@ def _runs(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
             function, has_deps = task.group.function, bool(task.deps)
             is_wanted = task.wanted_by is not None
     yield tasks[start:] if start else tasks
-
-
-def _find(worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Address]) -> None:
-    """Say where to fetch the inputs of a task that its worker does not hold."""
-    for dep in task.deps:
-        holders = dep.who_has
-        if holders and worker not in holders:
-            choice = next(iter(holders))
-            if len(holders) > 1:  # spread a popular input over them by the asking task's number
-                several = stayers(holders)
-                choice = several[task.id % len(several)]
-            places[dep.id] = choice.address
-            # the first: what is under way already is not fetched again
-            worker.fetching.setdefault(dep.id, dep.attempt)
 
 
 def _by_address(places: dict[TaskId, Address]) -> list[tuple[Address, list[TaskId]]]:

@@ -10,7 +10,7 @@ from twisted_dist.core.holders import add_want
 from twisted_dist.core.peers import SchedulerClient
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import ERRED, MEMORY, RELEASED, SchedulerTask
-from twisted_dist.core.transitions import ACTIVE, activate, cancel, unwant
+from twisted_dist.core.transitions import ACTIVE, activate, cancel, release_if_unneeded, unwant
 
 
 class Futures:
@@ -34,11 +34,7 @@ class Futures:
         if client is None:
             return
         if not client.names:
-            tasks = self._state.tasks
-            for own_id in fact.ids:
-                task = tasks.get(own_id)
-                if task is not None:
-                    unwant(self._state, client, task)
+            self._release_own(client, fact.ids)
             return
         for own_id in fact.ids:
             for task in self.own(client, (own_id,)):
@@ -48,6 +44,21 @@ class Futures:
                     client.aliases.pop(own_id, None)
                 if not names:
                     unwant(self._state, client, task)
+
+    def _release_own(self, client: SchedulerClient, ids: Iterable[TaskId]) -> None:
+        """As `keys_released`, of a client that has no task by another id than the task's own."""
+        state = self._state
+        tasks, alone = state.tasks, client.alone
+        for own_id in ids:
+            task = tasks.get(own_id)
+            if task is None:
+                continue
+            if task.wanted_by is alone and not client.borrowed:  # as `unwant`, for nearly all
+                task.wanted_by = None
+                if not task.waiters:
+                    release_if_unneeded(state, task)
+            else:
+                unwant(state, client, task)
 
     def cancel_requested(self, fact: s.CancelRequested) -> None:
         """End tasks without a result, and what needs them."""

@@ -34,7 +34,9 @@ def add_dependent(task: SchedulerTask, dependent: SchedulerTask) -> None:
 def drop_dependent(task: SchedulerTask, dependent: SchedulerTask) -> None:
     """*dependent* is forgotten."""
     known = task.dependents
-    if isinstance(known, dict):
+    if known == (dependent,):
+        task.dependents = None
+    elif isinstance(known, dict):
         known.pop(dependent, None)
     elif known is not None:
         task.dependents = tuple(each for each in known if each is not dependent) or None

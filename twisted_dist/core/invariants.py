@@ -36,7 +36,7 @@ def check(state: SchedulerState) -> None:
     """
     wrong = [*_tasks(state), *_workers(state), *_clients(state), *_demands(state)]
     wrong += [*_progress(state), *_retiring(state)]
-    if state.outbox.take():
+    if state.outbox.take(state.now):
         wrong.append("instructions were left in the outbox")
     assert not wrong, "\n".join(wrong)
 
@@ -120,6 +120,10 @@ def _one_worker(state: SchedulerState, worker: SchedulerWorker) -> Iterator[str]
     for task in (*worker.seceded, *worker.recalled, *worker.overdue):
         if task not in worker.processing:
             yield f"{task.name} has left, and is not forgotten"
+    if (worker.seceded or worker.recalled or worker.overdue or worker.dropped) and (
+        not worker.is_odd
+    ):
+        yield "is said to have nothing odd"
     for task in worker.has_what:
         if worker not in (task.who_has or ()):
             yield f"is said to hold {task.name} ({task.state})"

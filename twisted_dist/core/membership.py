@@ -126,7 +126,7 @@ class Membership:
         if processing:
             state.story.note(state.now, "lost its worker", [t.id for t in processing], worker.label)
         for task in processing:
-            unassign(state, task)
+            unassign(task)
             task.state = WAITING
         for task in list(worker.has_what):
             lose_result(state, task, worker)

@@ -21,6 +21,7 @@ from twisted_dist.core.instructions import (
     StopTasks,
 )
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker, stayers
+from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerTask
 
 
@@ -32,10 +33,10 @@ class Outbox:
     the order it was assigned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, story: Story) -> None:
         self._finished: dict[SchedulerClient, ReportFinished] = {}
         self._erred: dict[SchedulerClient, ReportErred] = {}
-        self.dispatch = Dispatch()
+        self.dispatch = Dispatch(story)
         self._release: dict[SchedulerWorker, ReleaseData] = {}
         self._drop: dict[SchedulerWorker, DropTasks] = {}
         self._stop: dict[SchedulerWorker, StopTasks] = {}
@@ -43,15 +44,15 @@ class Outbox:
         self._replies: list[Reply] = []
         self._other: list[Instruction] = []
 
-    def take(self) -> list[Instruction]:
-        """Everything collected since the last call, drops first."""
+    def take(self, now: float) -> list[Instruction]:
+        """Everything collected since the last call, drops first; *now* is when."""
         out: list[Instruction] = []
         for each in (self._drop, self._stop, self._release):
             if each:
                 out += each.values()
                 each.clear()
         if self.dispatch.given:
-            out += self.dispatch.take()
+            out += self.dispatch.take(now)
         if self._copies:
             out += [CopyData(w.id, list(where.items())) for w, where in self._copies.items()]
             self._copies.clear()
@@ -86,8 +87,9 @@ class Outbox:
         self, client: SchedulerClient, task_id: TaskId, nbytes: int, value: bytes | None
     ) -> None:
         """Tell *client* that one of its tasks has a result."""
-        report = self._finished.get(client)
-        if report is None:
+        try:
+            report = self._finished[client]
+        except KeyError:
             report = self._finished[client] = ReportFinished(client.id, [], [], [])
         report.ids.append(task_id)
         report.nbytes.append(nbytes)
@@ -144,8 +146,9 @@ class Outbox:
 
     def release(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Let *worker* forget a result."""
-        message = self._release.get(worker)
-        if message is None:
+        try:
+            message = self._release[worker]
+        except KeyError:
             message = self._release[worker] = ReleaseData(worker.id, [], [])
         message.ids.append(task.id)
         message.attempts.append(task.attempt)

@@ -40,9 +40,11 @@ class SchedulerWorker:
         "host",
         "id",
         "is_cut",
+        "is_odd",
         "known_functions",
         "label",
         "last_answer",
+        "last_digest",
         "last_seen",
         "lease_alarm",
         "metrics",
@@ -93,6 +95,9 @@ class SchedulerWorker:
         #: {task id: attempt} given up here, of which no answer has come: they may still be
         #: running
         self.dropped: dict[TaskId, Dropped] = {}
+        #: whether there may be anything in `seceded`, `recalled`, `overdue` or `dropped`: with
+        #: many workers, to look at each of these costs more than all else that is done for one
+        self.is_odd = False
         #: {id of what it was told to fetch: of which attempt it was then}, until it says so
         self.fetching: dict[TaskId, int] = {}
         #: inverse of SchedulerTask.who_has
@@ -106,6 +111,8 @@ class SchedulerWorker:
         #: sum of `processing`'s values without those seceded, seconds
         self.occupancy = 0.0
         self.known_functions: set[Digest] = set()
+        #: of the function that it was given last; b"" at first
+        self.last_digest: Digest = b""
         self.last_seen = now
         #: what sees that it is silent for too long
         self.lease_alarm: Alarm | None = None

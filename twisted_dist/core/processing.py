@@ -9,26 +9,36 @@ from twisted_dist.core.task import PROCESSING, SchedulerTask
 
 
 def assign(
-    state: SchedulerState, worker: SchedulerWorker, task: SchedulerTask, seconds: float
+    state: SchedulerState, worker: SchedulerWorker, tasks: list[SchedulerTask], seconds: float
 ) -> None:
-    """QUEUED → PROCESSING. The caller calls `note_room` when done with the worker."""
+    """QUEUED → PROCESSING of one or more tasks of one group, *seconds* each.
+
+    *tasks* is kept. The caller calls `note_room` when done with the worker.
+    """
     processing = worker.processing
     if not processing:
         worker.last_answer = state.now
-    if worker.busy >= worker.nthreads:
+    for task in tasks:
+        task.state = PROCESSING
+        task.processing_on = worker
+        task.attempt += 1
+        processing[task] = seconds
+    count = len(tasks)
+    worker.occupancy += seconds * count
+    worker.busy = busy = worker.busy + count
+    if busy > worker.nthreads:
         state.unbalanced = True
-    task.state = PROCESSING
-    task.processing_on = worker
-    task.attempt += 1
-    processing[task] = seconds
-    worker.occupancy += seconds
-    worker.busy += 1
     group = task.group
     if not group.is_plain:
-        _take_resources(worker, group.options.resources, 1)
-        if group.options.timeout_s:
-            state.limited.append(task)
-    state.outbox.dispatch.give(worker, task)
+        for task in tasks:
+            _take_resources(worker, group.options.resources, 1)
+            if group.options.timeout_s:
+                state.limited.append(task)
+    given = state.outbox.dispatch.given
+    if worker in given:
+        given[worker] += tasks
+    else:
+        given[worker] = tasks
 
 
 def adopt(
@@ -62,22 +72,23 @@ def _take_resources(
         worker.free[name] -= sign * amount
 
 
-def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
+def unassign(task: SchedulerTask) -> SchedulerWorker:
     """Take a PROCESSING task off its worker's books; the caller sets the new state."""
     worker = task.processing_on
     assert worker is not None
     task.processing_on = None
-    seconds = worker.processing.pop(task)
-    if worker.seceded and task in worker.seceded:
+    processing = worker.processing
+    seconds = processing.pop(task)
+    if worker.is_odd and task in worker.seceded:
         del worker.seceded[task]
     else:
         worker.occupancy -= seconds
         worker.busy -= 1
-    if worker.recalled:
+    if worker.is_odd:
         worker.recalled.pop(task, None)
-    if worker.overdue:
         worker.overdue.pop(task, None)
-    if not worker.processing:
+        worker.is_odd = bool(worker.seceded or worker.recalled or worker.overdue or worker.dropped)
+    if not processing:
         worker.occupancy = 0.0  # let no rounding error pile up
     if not task.group.is_plain:
         _take_resources(worker, task.group.options.resources, -1)
@@ -87,11 +98,12 @@ def unassign(state: SchedulerState, task: SchedulerTask) -> SchedulerWorker:
 def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
     """Take a PROCESSING task from its worker, which may be running it until it answers."""
     waits = task.processing_on is not None and task in task.processing_on.seceded
-    worker = unassign(state, task)
+    worker = unassign(task)
     answered(worker, task.id, task.attempt)  # of two attempts there, only one answers
     resources = task.group.options.resources
     _take_resources(worker, resources, 1)
     worker.dropped[task.id] = Dropped(task.attempt, resources, waits)
+    worker.is_odd = True
     worker.busy += not waits
     state.outbox.drop(worker, task)
     state.unbalanced = True

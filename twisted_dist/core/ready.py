@@ -44,7 +44,9 @@ class ReadyQueue:
 
     def push(self, task: SchedulerTask) -> None:
         """Add a QUEUED task."""
-        heapq.heappush(self._heap, (task.order, next(self._ticket), task))
+        group = task.group
+        order = (group.rank, not task.deps, group.age + task.id)  # `SchedulerTask.order`
+        heapq.heappush(self._heap, (order, next(self._ticket), task))
 
     def push_lane(self, lane: Lane) -> None:
         """Add QUEUED tasks of one group, one or more, that follow one another in order."""

@@ -124,6 +124,7 @@ class Retiring:
         for task in worker.processing:
             if task not in worker.seceded and task not in worker.recalled:
                 worker.recalled[task] = None
+                worker.is_odd = True
                 self._state.outbox.drop(worker, task)
 
     # -- the end

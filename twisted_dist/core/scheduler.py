@@ -15,7 +15,7 @@ from twisted_dist.core.claims import Claims
 from twisted_dist.core.coordination.desk import Coordination
 from twisted_dist.core.datasets import Datasets
 from twisted_dist.core.futures import Futures
-from twisted_dist.core.instructions import Instruction, SendTasks
+from twisted_dist.core.instructions import Instruction
 from twisted_dist.core.membership import Membership
 from twisted_dist.core.parcels import Parcels
 from twisted_dist.core.peers import SchedulerWorker
@@ -221,10 +221,4 @@ class SchedulerCore:
             self._answers.watch_limits()
         if state.lookups:
             self._futures.answer_lookups()
-        out = state.outbox.take()
-        for each in out:
-            if type(each) is SendTasks:
-                label = state.workers[each.worker].label
-                for run in each.runs:
-                    state.story.note(state.now, "was given", run.ids, label)
-        return out
+        return state.outbox.take(state.now)

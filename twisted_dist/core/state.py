@@ -8,7 +8,7 @@ from twisted_dist.core.demand import Demand, demand_key
 from twisted_dist.core.options import Options
 from twisted_dist.core.outbox import Outbox
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
-from twisted_dist.core.policy.feeding import has_room
+from twisted_dist.core.policy.feeding import AHEAD_S, has_room
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerFunction, SchedulerTask
@@ -70,8 +70,8 @@ class SchedulerState:
         #: attempts are higher; more than any number of an earlier life
         self.attempt_base = 0
         self.submitted = 0
-        self.outbox = Outbox()
         self.story = Story()
+        self.outbox = Outbox(self.story)
 
     # -- workers' room
 
@@ -82,15 +82,21 @@ class SchedulerState:
             return
         if worker in self.idle:
             del self.idle[worker]
-        if has_room(worker):
+        # of its two conditions the one that mostly tells, without a call
+        if worker.occupancy < AHEAD_S * worker.nthreads and has_room(worker):
             self.roomy[worker] = None
         elif worker in self.roomy:
             del self.roomy[worker]
 
     def touch(self, worker: SchedulerWorker) -> None:
         """As `note_room`, where room may have been made: what only it may run is looked at."""
-        self.note_room(worker)
-        if (worker in self.backlogged or worker.demands or self.wide) and worker in self.roomy:
+        if worker.busy < worker.nthreads and worker.retiring is None:  # most often so
+            self.roomy[worker] = self.idle[worker] = None
+        else:
+            self.note_room(worker)
+            if worker not in self.roomy:
+                return
+        if worker in self.backlogged or (self.demands and (worker.demands or self.wide)):
             self.touched[worker] = None
 
     # -- demands

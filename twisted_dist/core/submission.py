@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import count, repeat
 
 from twisted_dist.aliases import Key, TaskId
 from twisted_dist.core import stimuli as s
@@ -19,6 +20,7 @@ from twisted_dist.core.task import (
     QUEUED,
     RELEASED,
     UNMET,
+    WAITING,
     SchedulerFunction,
     SchedulerTask,
     TaskGroup,
@@ -142,47 +144,54 @@ class Submissions:
         self, client: SchedulerClient, fact: s.TasksSubmitted, groups: list[TaskGroup]
     ) -> None:
         state = self._state
-        wanted = frozenset(fact.wanted)
+        tasks, alone = state.tasks, client.alone
+        keys, which, wanted = fact.keys, fact.which, frozenset(fact.wanted)
         made: list[SchedulerTask] = []
         roots: list[SchedulerTask] = []
-        for offset, call in enumerate(fact.calls):
-            task_id = fact.first + offset
+        group = groups[0]
+        demand = group.demand  # of all of them
+        base, returns = state.attempt_base, client.returns
+        for task_id, call, dep_ids in zip(count(fact.first), fact.calls, fact.deps or repeat(())):
+            offset = task_id - fact.first
             is_wanted = not wanted or offset in wanted
-            key = fact.keys[offset] if fact.keys else ""
-            known = state.tasks.get(task_id)
-            if known is not None or task_id in client.aliases:  # told again, by who had gone
-                if is_wanted and known is not None:
-                    self._want_again(client, known)
+            key = keys[offset] if keys else ""
+            if returns and (task_id in tasks or task_id in client.aliases):
+                if is_wanted and task_id in tasks:  # told again, by who had gone
+                    self._want_again(client, tasks[task_id])
                 continue
-            if fact.shared and key and key in state.keys:
+            if key and fact.shared and key in state.keys:
                 if is_wanted:
                     self.share(client, task_id, state.keys[key])
                 continue
-            group = groups[fact.which[offset]] if fact.which else groups[0]
-            task = SchedulerTask(task_id, group, call)
-            task.attempt = state.attempt_base
-            state.tasks[task_id] = task
-            if group.demand is not None:
-                group.demand.tasks += 1
+            if which:
+                group = groups[which[offset]]
+            tasks[task_id] = task = SchedulerTask(task_id, group, call)
+            if base:
+                task.attempt = base
+            if demand is not None:
+                demand.tasks += 1
             if key:
                 self._name(task, key, fact.shared)
             if is_wanted:
-                add_want(task, client)
-            if fact.deps and fact.deps[offset]:
-                deps = self._find_deps(client, fact.deps[offset])
+                task.wanted_by = alone
+            if dep_ids:
+                deps = self._find_deps(client, dep_ids)
                 if deps is None:
                     text = f"an argument of {task.name} was released before it was submitted"
                     fail(state, task, (DEPENDENCY_LOST, b"", text))
                     continue
-                task.deps = unique = list(dict.fromkeys(deps))
+                task.deps = unique = tuple(dict.fromkeys(deps))
                 if len(unique) < len(deps):
                     state.outbox.dispatch.rows[task] = deps
                 for dep in unique:
                     add_dependent(dep, task)
-            if is_wanted:
-                activate(state, task, roots)
-            else:
+            if not is_wanted:
                 made.append(task)
+            elif dep_ids or not group.is_plain:
+                activate(state, task, roots)
+            else:  # as `activate`
+                task.state = WAITING
+                roots.append(task)
         for task in reversed(made):  # what nothing that is wanted needs
             if not task.dependents:
                 release_if_unneeded(state, task)

@@ -45,8 +45,10 @@ UNMET: Final = "no-worker"
 #: positions in `SchedulerTask.failures`: how often it raised, lost its worker, killed its process
 RAISED_BUDGET, LOST_BUDGET, KILLED_BUDGET = range(3)
 
-#: a measured duration moves what is known by this factor at most (see `SchedulerFunction.learn`)
+#: a measured duration counts as so many times what is known at most, and at least (see
+#: `SchedulerFunction.learn`)
 MOST_SURPRISE: Final = 16.0
+LEAST_SURPRISE: Final = 1 / MOST_SURPRISE
 #: the least duration that is told apart from none
 LEAST_DURATION_S: Final = 1e-6
 
@@ -80,8 +82,8 @@ class SchedulerFunction:
         surprise = duration / known
         if surprise > MOST_SURPRISE:
             surprise = MOST_SURPRISE
-        elif surprise < 1 / MOST_SURPRISE:
-            surprise = 1 / MOST_SURPRISE
+        elif surprise < LEAST_SURPRISE:
+            surprise = LEAST_SURPRISE
         self.duration = known * surprise**0.25
         self.nbytes += 0.25 * (nbytes - self.nbytes)
 
@@ -89,7 +91,7 @@ class SchedulerFunction:
 class TaskGroup:
     """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("base", "demand", "first", "function", "is_plain", "options")
+    __slots__ = ("age", "demand", "function", "is_plain", "options", "rank")
 
     def __init__(
         self,
@@ -101,10 +103,11 @@ class TaskGroup:
     ) -> None:
         #: None for scattered data, which nothing can compute again
         self.function = function
-        self.first = first
-        #: order of the first task among all ever submitted
-        self.base = base
         self.options = options
+        #: of `SchedulerTask.order`: the first, and what with a task's id makes the last of it,
+        #: where *base* is the order of the first task among all ever submitted
+        self.rank = -options.priority
+        self.age = base - first
         self.demand = demand
         #: giving one out takes nothing but a thread, for as long as it likes
         self.is_plain = demand is None and not options.timeout_s
@@ -209,7 +212,7 @@ class SchedulerTask:
         they make more. The age within a graph is its depth-first order.
         """
         group = self.group
-        return (-group.options.priority, not self.deps, group.base + self.id - group.first)
+        return (group.rank, not self.deps, group.age + self.id)
 
     @property
     def name(self) -> Key:

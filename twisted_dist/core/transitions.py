@@ -24,7 +24,6 @@ from operator import attrgetter
 from typing import Final
 
 from twisted_dist.core.holders import (
-    add_holder,
     drop_dependent,
     drop_holder,
     drop_want,
@@ -159,7 +158,9 @@ def remember(
 ) -> None:
     """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
     task.state = MEMORY
-    add_holder(task, worker)
+    task.who_has = worker.alone  # it had no holder: this is `add_holder`
+    worker.has_what[task] = None
+    worker.nbytes += task.nbytes
     if (state.replicated and task in state.replicated) or worker.retiring is not None:
         state.to_replicate[task] = None
     if task.wanted_by:
@@ -269,10 +270,15 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
         drop_result(state, task)
         if task.dependents:
             return
-        if not task.deps and task.group.demand is None:
+        if task.group.demand is None:
             _forget(state, task)
-            return
-    stack = [task]
+            if not task.deps:
+                return
+            stack = _cut_off(task)
+        else:
+            stack = [task]
+    else:
+        stack = [task]
     while stack:
         each = stack.pop()
         if each.wanted_by or each.waiters or each.state is FORGOTTEN:
@@ -296,10 +302,19 @@ def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
                 demand.tasks -= 1
                 if not demand.tasks:
                     state.drop_demand(demand)
-            for dep in each.deps:
-                drop_dependent(dep, each)
-                stack.append(dep)
-            each.deps = ()
+            if each.deps:
+                stack += _cut_off(each)
+
+
+def _cut_off(task: SchedulerTask) -> list[SchedulerTask]:
+    """A task that is forgotten needs nothing more; what nothing needs but maybe clients."""
+    left = []
+    for dep in task.deps:
+        drop_dependent(dep, task)
+        if not dep.dependents:
+            left.append(dep)
+    task.deps = ()
+    return left
 
 
 def _forget(state: SchedulerState, task: SchedulerTask) -> None:
@@ -308,21 +323,24 @@ def _forget(state: SchedulerState, task: SchedulerTask) -> None:
     state.tasks.pop(task.id, None)
     if task.rare is not None and task.key and state.keys.get(task.key) is task:
         del state.keys[task.key]
-    if state.outbox.dispatch.rows:
+    if task.deps and state.outbox.dispatch.rows:
         state.outbox.dispatch.rows.pop(task, None)
     if state.replicated:
         state.replicated.pop(task, None)
-    if state.copying.pop(task, None):
+    if state.copying and state.copying.pop(task, {}):
         state.to_replicate[task] = None  # who waits for its copies waits in vain
 
 
 def drop_result(state: SchedulerState, task: SchedulerTask) -> None:
     """MEMORY → RELEASED: the holders are told to forget it."""
+    release = state.outbox.release
     for worker in task.who_has or ():
-        drop_holder(task, worker)
-        state.outbox.release(worker, task)
+        del worker.has_what[task]
+        worker.nbytes -= task.nbytes
+        release(worker, task)
+    task.who_has = None
     task.state = RELEASED
-    if state.copying.pop(task, None):
+    if state.copying and state.copying.pop(task, {}):
         state.to_replicate[task] = None
 
 

@@ -60,25 +60,19 @@ def _holder_of_most(
     task: SchedulerTask, able: Container[SchedulerWorker] | None
 ) -> SchedulerWorker | None:
     """The worker that holds most of a task's inputs; of several, the least occupied."""
-    first = task.deps[0].who_has
-    if first and len(first) == 1 and all(dep.who_has is first for dep in task.deps):
-        (holder,) = first  # the common case: all is in one place, and no table is needed
-        may = holder.retiring is None and (able is None or holder in able)
-        return holder if may else None
     held: dict[SchedulerWorker, int] = {}
     for dep in task.deps:
         size = dep.nbytes + LEAST_BYTES
         for worker in dep.who_has or ():
-            if worker.retiring is None:
-                held[worker] = held.get(worker, 0) + size
-    if able is not None:
-        held = {worker: size for worker, size in held.items() if worker in able}
-    best, most = None, -1
+            if worker in held:
+                held[worker] += size
+            elif worker.retiring is None and (able is None or worker in able):
+                held[worker] = size
+    best, most, least_s = None, -1, 0.0
     for worker, size in held.items():
-        if size > most or (size == most and best is not None and _load_s(worker) < _load_s(best)):
-            best, most = worker, size
+        if size < most:
+            continue
+        load_s = worker.occupancy / worker.nthreads
+        if size > most or load_s < least_s:
+            best, most, least_s = worker, size, load_s
     return best
-
-
-def _load_s(worker: SchedulerWorker) -> float:
-    return worker.occupancy / worker.nthreads
