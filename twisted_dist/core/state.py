@@ -90,7 +90,9 @@ class SchedulerState:
 
     def touch(self, worker: SchedulerWorker) -> None:
         """As `note_room`, where room may have been made: what only it may run is looked at."""
-        if worker.busy < worker.nthreads and worker.retiring is None:  # most often so
+        if (  # most often so
+            worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut
+        ):
             self.roomy[worker] = self.idle[worker] = None
         else:
             self.note_room(worker)
