@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 
 from tests.support.simbooks import Books
-from tests.support.simcluster import SimCluster
+from tests.support.simcluster import SCHEDULER_IP, SimCluster
 from tests.support.simcopies import COPIES, NESTING, RESTARTS, RETIRING
 from tests.support.simfaults import Faults
 from tests.support.simjanitor import Janitor
@@ -162,10 +162,16 @@ class Chaos:
 
     def _close(self, load):
         """A Deferred, unless it is dead."""
-        load.is_cut_off = load.gone or not load.client.session._reach._link.is_connected
+        load.is_cut_off = load.gone or not self._is_heard(load)
         load.closed_in = self.cluster.generation
         if not load.host.dead:
             return load.client.close()
+
+    def _is_heard(self, load):
+        """Whether what a client says as its last word gets through, as far as it knows."""
+        between = {load.host.ip, SCHEDULER_IP}
+        is_open = not any(set(way) == between for way in self.net.cut)
+        return is_open and load.client.session._reach._link.is_connected
 
     def _step(self, load):
         """One piece of work, and the next a little later."""
