@@ -189,7 +189,13 @@ class Daemon(Service):
             os._exit(1)
 
     def _leave(self) -> None:
-        """Let the services end what they are at, within some time, and stop them."""
+        """Let the services end what they are at, within some time, and stop them.
+
+        Who is ended by a signal may be started again: a scheduler's members wait for that. A
+        launcher's child is not.
+        """
+        for each in self._services:
+            each.returns = not self._watch_stdin
         if self._draining is None or not self._draining.timeout_s:
             self.end()
         elif not self._ending:

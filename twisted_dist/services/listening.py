@@ -80,6 +80,8 @@ class ListeningService(Service):
         self.reactor = reactor
         self.host = host
         self.address = ""
+        #: whether, when it ends, others may wait for it to be started again
+        self.returns = False
         self.done: defer.Deferred[None] = defer.Deferred()
         self._port: Any = None
         self._socket: socket.socket | None = None

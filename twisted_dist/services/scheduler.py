@@ -78,8 +78,6 @@ class Scheduler(ListeningService):
         self.port = port
         self._relays = Relays(chosen, secrets.token_bytes)
         self._log_book = LogBook()
-        #: whether, when it ends, members may wait for another scheduler at its address
-        self.returns = False
         #: asks for a call when all that came in together was handled; True if there is more
         self._after_turn: Callable[[Callable[[], None]], bool] = getattr(
             chosen, "call_after_turn", _is_alone
