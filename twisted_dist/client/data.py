@@ -83,6 +83,7 @@ async def restart(session: Session, timeout: float) -> None:
     """Give everything up and start all workers anew. Raises TimeoutError."""
     reactor = session.reactor
     deadline = reactor.seconds() + timeout
+    session.uploaded.clear()
     wanted = set(await session.ask("restart"))
     while True:
         missing = wanted - set(await session.query("nthreads"))

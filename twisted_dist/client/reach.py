@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from twisted.internet import defer, task
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_dist.errors import ConnectError
 from twisted_dist.wire import commands
@@ -96,8 +97,9 @@ class Reach:
             traveller.received,
             lambda: None,
             self._gone,
-            lambda failure: None,
+            self._refused,
             self._cut,
+            insists=False,
         )
         self._welcome: defer.Deferred[None] = defer.Deferred()
         #: ends the waiting for a scheduler that is out of reach
@@ -206,6 +208,13 @@ class Reach:
     def _give_up(self) -> None:
         why = f"it was out of reach for {self._patience_s:g} s"
         self.log.error("gives up the scheduler at {s}: {why}", s=self._address, why=why)
+        self._link.close(why)
+        self._lose(why)
+
+    def _refused(self, failure: Failure) -> None:
+        """It was welcome, and is not any more."""
+        why = failure.getErrorMessage()
+        self.log.error("{s} does not let this client in again: {why}", s=self._address, why=why)
         self._link.close(why)
         self._lose(why)
 

@@ -106,6 +106,10 @@ class Session:
         self.data = DataPool(reactor, name, membership, address)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
         self._tidier = Tidier(reactor)
+        #: {name: bytes} of what this client has uploaded
+        self.uploaded: dict[str, bytes] = {}
+        #: called when a scheduler that knew nothing of before was told all but `uploaded`
+        self.began_again: Callable[[], None] = lambda: None
 
     @property
     def is_connected(self) -> bool:
@@ -144,6 +148,8 @@ class Session:
             self._questions.ask_again(session.send)
         self.sender.begin(session)
         self.sender.drain()
+        if again:
+            self.began_again()
 
     def paused(self, *, is_cut: bool) -> None:
         """Keep what is to be said."""

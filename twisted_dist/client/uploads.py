@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from twisted.internet import defer
 from twisted.internet.threads import deferToThreadPool
 
 from twisted_dist.client.data_methods import DataMethods
@@ -21,6 +23,9 @@ from twisted_dist.execution.upload_rules import (
     check_name,
     digest_of,
 )
+
+#: seconds that workers may take to get what is uploaded once more
+AGAIN_S: Final = 60.0
 
 
 def _check_size(name: str, size: int) -> None:
@@ -93,6 +98,22 @@ async def _send(
     reactor = session.reactor
     name, blob = await deferToThreadPool(reactor, reactor.getThreadPool(), read, path)
     await upload(session, name, blob, timeout)
+    session.uploaded[name] = blob
+    session.began_again = partial(_upload_again, session)
+
+
+def _upload_again(session: Session) -> None:
+    """Give a scheduler that knows nothing of before what this client has uploaded.
+
+    Workers that were there have it; those that come later need it.
+    """
+
+    async def each() -> None:
+        for name, blob in list(session.uploaded.items()):
+            await upload(session, name, blob, AGAIN_S)
+
+    done = defer.Deferred.fromCoroutine(each())
+    done.addErrback(lambda f: session.log.warn("uploads are not there again: {f}", f=f.value))
 
 
 class UploadMethods(DataMethods):

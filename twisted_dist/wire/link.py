@@ -41,8 +41,10 @@ class SchedulerLink:
         beat: called every `BEAT_S` while there is a connection.
         gone: called when a session is over, with one line that says why, and whether it is of
             use to `dial` again: what the scheduler knew of this member it knows no more.
-        failed: called with a Failure where the first registration is refused.
+        failed: called with a Failure where a registration is refused for good.
         cut: called with True when a connection is lost, with False when there is another.
+        insists: a refusal is not for good, once it was welcome: whoever has its name now may go
+            again, and a scheduler that was set up anew may leave its access where it was.
 
     Attributes:
         life: of the scheduler that has said yes last; empty before.
@@ -65,6 +67,7 @@ class SchedulerLink:
         gone: Callable[[str, bool], None],
         failed: Callable[[Failure], None],
         cut: Callable[[bool], None] = lambda is_cut: None,
+        insists: bool = True,
     ) -> None:
         self._reactor = reactor
         self._address = address
@@ -78,6 +81,9 @@ class SchedulerLink:
         self._gone = gone
         self._failed = failed
         self._tell_cut = cut
+        self._insists = insists
+        #: how many attempts to dial again were in vain: the next takes another address
+        self._tried = 0
         self.session: StreamSession | None = None
         self.life = b""
         self._peers = 0
@@ -178,13 +184,12 @@ class SchedulerLink:
                 if not told:
                     told = True
                     self.log.warn("waiting for {s}: {why}", s=self._address, why=problem)
+                self._tried += self.was_welcome
                 wait = delay
                 delay = min(delay * 2, MOST_RETRY_S)
             except (RefusedError, AccessError) as problem:
-                if not self.was_welcome:
+                if not (self.was_welcome and self._insists):
                     raise
-                # it was welcome once: whoever has its name now may go again, and a scheduler
-                # that was set up anew may leave its access where it was
                 self.log.error("cannot register: {why}", why=problem)
                 self._membership.forget()
                 wait = REFUSED_RETRY_S
@@ -202,7 +207,11 @@ class SchedulerLink:
             RefusedError: the scheduler says no.
             AccessError: it is another's, or there is no access for it here.
         """
-        proto = await enter(self._reactor, self._address, self._kind, self._membership, timeout_s)
+        address = self._address
+        if self._tried:  # it may have begun anew at another of those that the access names
+            known = self._membership.addresses(address)
+            address = known[self._tried % len(known)]
+        proto = await enter(self._reactor, address, self._kind, self._membership, timeout_s)
         session = self.session
         if session is not None and session.token and not session.is_over:
             try:
@@ -243,7 +252,7 @@ class SchedulerLink:
         self._dialling = None
         if failure.check(defer.CancelledError):
             return  # by `close`
-        if self.was_welcome:
+        if not failure.check(RefusedError, AccessError, ConnectError):
             self.log.failure("cannot register with {s}", failure=failure, s=self._address)
         self._failed(failure)
 

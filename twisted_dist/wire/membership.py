@@ -129,6 +129,11 @@ class Membership:
         what = "the scheduler that this access is for"
         return Entry(self._to_scheduler.trusting(wanted), wanted, what)
 
+    def addresses(self, address: str) -> tuple[str, ...]:
+        """Where the scheduler at *address* may be: there first."""
+        known = self._access.addresses if self._access is not None else ()
+        return (address, *(each for each in known if each != address))
+
     def forget(self) -> None:
         """Look for the access anew next time: the scheduler may have been set up anew."""
         self._access = None
