@@ -37,3 +37,16 @@ def test_in_the_middle(cluster, after_s):
     assert max(cluster.world.begun.values()) == 1
     del xs, ys
     left_clean(cluster, client)
+
+
+def test_long_tasks_go_on(cluster):
+    """Tasks that run while the scheduler is gone are not begun again."""
+    client = cluster.client()
+    xs = [client.submit(t.lasts, 10.0, n) for n in range(6)]
+    cluster.net.run_for(1.0)
+    cluster.wait(cluster.restart_scheduler(2.0))
+    assert cluster.wait(client.gather(xs)) == list(range(6))
+    assert max(cluster.world.begun.values()) == 1
+    assert cluster.net.clock.rightNow < 15.0
+    del xs
+    left_clean(cluster, client)

@@ -53,7 +53,7 @@ class Reach:
         address: the scheduler's.
         name: the client's.
         membership: the keys.
-        ticket: of a task, which lets it in once; else empty.
+        ticket: of a task, which lets it in once, and brings the next one; else empty.
         chance: draws when to dial again.
         patience_s: seconds for which the scheduler may be gone.
         allowed: numbers of the messages that may come.
@@ -139,19 +139,19 @@ class Reach:
 
     async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
         stream = session.first_stream()
-        said: dict[str, Any] = {"name": self._name}
+        said = {"name": self._name, "index": self._index, **self._link.earlier()}
         if self._ticket:
             said["ticket"] = self._ticket
             await proto.switch(commands.RegisterTask, stream, timeout_s, **said)
         else:
-            said |= {"index": self._index, **self._link.earlier()}
             await proto.switch(commands.RegisterClient, stream, timeout_s, **said)
 
     def welcomed(self, index: int, info: Any) -> None:
         """The scheduler has said so."""
         again = self._link.was_welcome
         self._index = index
-        self._link.welcomed(**info)
+        self._ticket = info.get("ticket", b"")
+        self._link.welcomed(info["session"], info["life"])
         session = self._link.session
         assert session is not None  # which this came by
         self._be_glad()
@@ -188,8 +188,7 @@ class Reach:
 
     def _gone(self, reason: str, may_return: bool) -> None:
         """The session is over; the next scheduler is told everything again."""
-        # a task's ticket serves once
-        if not may_return or not self._link.was_welcome or self._is_closed or self._ticket:
+        if not may_return or not self._link.was_welcome or self._is_closed:
             self._lose(reason)
             return
         self._traveller.paused(is_cut=False)

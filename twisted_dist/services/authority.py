@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from twisted_dist.wire.membership import Contexts
 #: seconds between looks at the network file and at what has expired: how long a revoked
 #: credential may go on
 LOOK_S: Final = 0.5
+#: of a seal: nobody finds one by trying
+SEAL_BYTES: Final = 32
 
 
 class NetworkAuthority:
@@ -106,6 +109,13 @@ class NetworkAuthority:
     def keys(self) -> dict[Certificate, str]:
         """The certificates that count, with their roles: what members are told."""
         return self._keys
+
+    def seal(self, what: bytes) -> bytes:
+        """What only this network's scheduler can say of *what*, in each of its lives."""
+        assert self._network is not None
+        return hashlib.blake2b(
+            what, key=self._network.key.reveal(), digest_size=SEAL_BYTES
+        ).digest()
 
     # -- as the authority of a port
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from hmac import compare_digest
 from itertools import count
 from random import Random, SystemRandom
 from typing import Any, Final, Protocol
@@ -55,6 +56,9 @@ class Decider(Protocol):
 
     def keys(self) -> Mapping[bytes, str] | None:
         """The certificates that count; None where everybody is let in."""
+
+    def seal(self, what: bytes) -> bytes:
+        """What only a scheduler of this network can say of *what*, in each of its lives."""
 
 
 class Members:
@@ -215,7 +219,7 @@ class Members:
         )
         self.workers[number] = end
         self._return(life, generation, peers)
-        self._welcome(end, proto, s.WorkerBack(number))
+        self._welcome(end, proto, s.WorkerBack(number), {})
         self._deaths.met(number, address, getattr(proto.transport.getPeer(), "host", ""))
         self._shelf.worker_joined(number)
         self._scheduler.stimulate(
@@ -223,24 +227,52 @@ class Members:
         )
         return end.session.first_stream()
 
-    def _register_task(self, proto: Any, name: str, ticket: bytes) -> Any:
-        self._tickets.take(ticket)
-        return self._add_client(proto, self._number(), name, is_admin=False)
+    def _register_task(
+        self,
+        proto: Any,
+        name: str,
+        ticket: bytes,
+        index: int,
+        life: bytes,
+        generation: int,
+        peers: int,
+    ) -> Any:
+        if not life:
+            self._tickets.take(ticket)
+        elif not compare_digest(ticket, self._ticket_of(proto, index)):
+            raise RefusedError("this is not the ticket of the task's client with this number")
+        number = self._client_number(index, life, generation, peers)
+        told = {"ticket": self._ticket_of(proto, number)}
+        return self._add_client(proto, number, name, is_admin=False, returns=bool(life), told=told)
+
+    def _ticket_of(self, proto: Any, number: int) -> bytes:
+        """With which a task's client that was let in once is let in again, in any life."""
+        return self._scheduler.seal(b"task's client %d of " % number + (proto.certificate or b""))
 
     def _register_client(
         self, proto: Any, name: str, index: int, life: bytes, generation: int, peers: int
     ) -> Any:
-        number = self._number()
-        if life:
-            if index in self.clients or index in self.workers or not 0 < index <= MOST_NUMBER:
-                raise RefusedError(f"the client's number {index} is another's by now")
-            number = index
-            self._return(life, generation, peers)
+        number = self._client_number(index, life, generation, peers)
         is_admin = self._scheduler.keys() is None or proto.role == ADMIN
-        return self._add_client(proto, number, name, is_admin, returns=bool(life))
+        return self._add_client(proto, number, name, is_admin, returns=bool(life), told={})
+
+    def _client_number(self, index: int, life: bytes, generation: int, peers: int) -> int:
+        """The number of a client that comes; that which it had, if it returns."""
+        if not life:
+            return self._number()
+        if index in self.clients or index in self.workers or not 0 < index <= MOST_NUMBER:
+            raise RefusedError(f"the client's number {index} is another's by now")
+        self._return(life, generation, peers)
+        return index
 
     def _add_client(
-        self, proto: Any, number: int, name: str, is_admin: bool, returns: bool = False
+        self,
+        proto: Any,
+        number: int,
+        name: str,
+        is_admin: bool,
+        returns: bool,
+        told: Mapping[str, bytes],
     ) -> Any:
         end = ClientEnd(
             number,
@@ -253,18 +285,24 @@ class Members:
             self._shelf.asked,
         )
         self.clients[number] = end
-        self._welcome(end, proto, s.ClientBack(number))
+        self._welcome(end, proto, s.ClientBack(number), told)
         self._scheduler.stimulate(s.ClientJoined(number, name, returns))
         return end.session.first_stream()
 
-    def _welcome(self, end: WorkerEnd | ClientEnd, proto: Any, back: s.Stimulus) -> None:
+    def _welcome(
+        self,
+        end: WorkerEnd | ClientEnd,
+        proto: Any,
+        back: s.Stimulus,
+        told: Mapping[str, bytes],
+    ) -> None:
         keys = self._scheduler.keys()
         if keys is not None:
             end.send(schema.KEYS.pack(keys))
         goes_on = partial(self._goes_on, end.number, back)
         token = self._sessions.open(end.session, proto.certificate, goes_on)
-        told = {"session": token, "life": self.life}
-        end.send(schema.WELCOME.pack(end.number, told))
+        info = {"session": token, "life": self.life, **told}
+        end.send(schema.WELCOME.pack(end.number, info))
         end.send(schema.PEERS.pack(len(self.workers), self._core.generation))
 
     def _goes_on(self, number: int, back: s.Stimulus) -> None:

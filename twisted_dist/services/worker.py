@@ -219,7 +219,7 @@ class Worker(ListeningService):
     def _welcomed(self, index: int, info: Any) -> None:
         returns = self._link.was_welcome
         self._number = index
-        self._link.welcomed(**info)
+        self._link.welcomed(info["session"], info["life"])
         self._lifetime.stream = self._link.session
         self._is_known = True
         self._execute(self.core.claims() if returns else self.core.report_held())

@@ -110,9 +110,17 @@ class RegisterClient(amp.ProtocolSwitchCommand):
 
 
 class RegisterTask(amp.ProtocolSwitchCommand):
-    """A task joins as a client, with the ticket that its worker asked for; as `RegisterClient`."""
+    """A task joins as a client, with the ticket that its worker asked for; as `RegisterClient`.
 
-    arguments: ClassVar = [(b"name", amp.Unicode()), (b"ticket", amp.String())]
+    One that was welcome before has the ticket that its welcome brought.
+    """
+
+    arguments: ClassVar = [
+        (b"name", amp.Unicode()),
+        (b"ticket", amp.String()),
+        (b"index", amp.Integer()),
+        *_EARLIER,
+    ]
     errors: ClassVar = _ERRORS
 
 
