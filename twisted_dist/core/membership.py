@@ -102,7 +102,7 @@ class Membership:
             worker.last_seen = min(worker.last_seen + seconds, self._state.now)
 
     def worker_lost(self, fact: s.WorkerLost) -> None:
-        """A worker's connection ended."""
+        """A worker's session is over."""
         worker = self._state.workers.get(fact.worker)
         if worker is not None:
             self.lose(worker, fact.reason)

@@ -1,8 +1,8 @@
 """AMP commands: how every connection begins, and all of control.
 
 `Hello` comes first on every connection. `RegisterWorker`, `RegisterClient`, `RegisterTask`,
-`OpenData`, `OpenRelay` and `JoinRelay` switch the connection to another protocol; everything
-else stays AMP.
+`Resume`, `OpenData`, `OpenRelay` and `JoinRelay` switch the connection to another protocol;
+everything else stays AMP.
 """
 
 from __future__ import annotations

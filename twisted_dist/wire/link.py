@@ -19,7 +19,7 @@ from twisted_dist.wire.session import BEAT_S, StreamSession
 
 #: seconds until a scheduler that is not there is dialled again, at first and at most; drawn from
 #: the half of it up, so that not all come in one moment. A scheduler that was started again
-#: waits for its members (`core.recovery.GRACE_S`): several times the longest
+#: waits for its members (`core.claims.GRACE_S`): several times the longest
 FIRST_RETRY_S: Final = 0.1
 MOST_RETRY_S: Final = 1.0
 #: and one that has said no
