@@ -40,7 +40,7 @@ MORE = (
 )
 #: of runs in which the scheduler may be killed, and what is not lost with it
 RESTART_SHARE = 0.3
-SURVIVING = (LIMITS, RETIRING)
+SURVIVING = (LIMITS, RETIRING, NESTING)
 #: by which factor that comes more often there than it says
 EMPHASIS = 2
 #: of clients that close while others go on

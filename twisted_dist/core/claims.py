@@ -79,7 +79,8 @@ class Claims:
         if self._has_recovered:
             return
         self._has_recovered = state.recovering = True
-        state.outbox.log("members of an earlier life of this scheduler return")
+        told = "members of an earlier life of this scheduler return: they say what they have"
+        state.outbox.log(told, is_warning=True)
         state.alarms.at(state.now + GRACE_S, self._end_grace)
 
     def _end_grace(self) -> None:
@@ -89,7 +90,8 @@ class Claims:
         state.recovering = False
         state.outbox.log(
             f"{len(self._returned)} workers have returned; {len(self._held)} results and "
-            f"{len(self._running)} running tasks of theirs are nobody's, so far"
+            f"{len(self._running)} running tasks of theirs are nobody's, so far",
+            is_warning=True,
         )
         for task in [t for t in state.tasks.values() if t.group.function is None]:
             if task.state is RELEASED and (task.waiters or task.wanted_by):

@@ -100,6 +100,8 @@ class Membership:
         """The scheduler itself has stood still so long: nobody was silent for that."""
         for worker in self._state.workers.values():
             worker.last_seen = min(worker.last_seen + seconds, self._state.now)
+        for client in self._state.clients.values():
+            client.cut_until += seconds
 
     def worker_lost(self, fact: s.WorkerLost) -> None:
         """A worker's session is over."""
@@ -170,10 +172,14 @@ class Membership:
             return
 
         def give_up() -> None:
+            if client.cut_until > self._state.now:
+                client.cut_alarm = self._state.alarms.at(client.cut_until, give_up)
+                return
             self._state.outbox.end_client(client, f"it was not heard of for {self._lease_s:g} s")
             lose(s.ClientLost(fact.client))
 
-        client.cut_alarm = self._state.alarms.at(self._state.now + self._lease_s, give_up)
+        client.cut_until = self._state.now + self._lease_s
+        client.cut_alarm = self._state.alarms.at(client.cut_until, give_up)
 
     def client_back(self, fact: s.ClientBack) -> None:
         """It lives."""

@@ -144,6 +144,7 @@ class SchedulerClient:
         "alone",
         "borrowed",
         "cut_alarm",
+        "cut_until",
         "forgone",
         "id",
         "inlined",
@@ -189,7 +190,8 @@ class SchedulerClient:
         self.renewed_at = 0.0
         #: what looks after them; set exactly while there are any
         self.lease_alarm: Alarm | None = None
-        #: its connection is lost: what gives it up when its lease is over
+        #: its connection is lost: when its lease is over, and what gives it up then
+        self.cut_until = 0.0
         self.cut_alarm: Alarm | None = None
         #: its requests that are not answered yet
         self.waiters: dict[Waiter, None] = {}

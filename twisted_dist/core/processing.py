@@ -18,10 +18,13 @@ def assign(
     processing = worker.processing
     if not processing:
         worker.last_answer = state.now
+    base = state.attempt_base
     for task in tasks:
         task.state = PROCESSING
         task.processing_on = worker
         task.attempt += 1
+        if task.attempt <= base:  # it may have had more, in an earlier life
+            task.attempt = base + 1
         processing[task] = seconds
     count = len(tasks)
     worker.occupancy += seconds * count

@@ -67,7 +67,7 @@ class SchedulerState:
         #: members of an earlier life of this scheduler return: nothing is given out until they
         #: have said what they have
         self.recovering = False
-        #: attempts are higher; more than any number of an earlier life
+        #: attempts that begin here are higher; more than any number of an earlier life
         self.attempt_base = 0
         self.submitted = 0
         self.story = Story()

@@ -124,7 +124,6 @@ class Submissions:
         lane: deque[SchedulerTask] = deque()
         group = groups[0]
         which = fact.which
-        base = self._state.attempt_base
         for offset, call in enumerate(fact.calls):
             if which and groups[which[offset]] is not group:
                 if lane:
@@ -135,7 +134,6 @@ class Submissions:
             tasks[task.id] = task
             task.wanted_by = alone
             task.state = QUEUED
-            task.attempt = base
             lane.append(task)
         if lane:
             self._state.ready.push_lane(lane)
@@ -150,7 +148,7 @@ class Submissions:
         roots: list[SchedulerTask] = []
         group = groups[0]
         demand = group.demand  # of all of them
-        base, returns = state.attempt_base, client.returns
+        returns = client.returns
         for task_id, call, dep_ids in zip(count(fact.first), fact.calls, fact.deps or repeat(())):
             offset = task_id - fact.first
             is_wanted = not wanted or offset in wanted
@@ -166,8 +164,6 @@ class Submissions:
             if which:
                 group = groups[which[offset]]
             tasks[task_id] = task = SchedulerTask(task_id, group, call)
-            if base:
-                task.attempt = base
             if demand is not None:
                 demand.tasks += 1
             if key:

@@ -113,9 +113,8 @@ class NetworkAuthority:
     def seal(self, what: bytes) -> bytes:
         """What only this network's scheduler can say of *what*, in each of its lives."""
         assert self._network is not None
-        return hashlib.blake2b(
-            what, key=self._network.key.reveal(), digest_size=SEAL_BYTES
-        ).digest()
+        key = self._network.key.reveal()
+        return hashlib.blake2b(what, key=key, digest_size=SEAL_BYTES).digest()
 
     # -- as the authority of a port
 

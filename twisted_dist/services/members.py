@@ -33,6 +33,9 @@ LIFE_BYTES: Final = 8
 #: numbers of members begin somewhere below, so that those of two lives hardly meet; what
 #: follows them has room in a task id (`aliases.CLIENT_SHIFT`)
 MOST_FIRST: Final = 2**22
+#: more than anybody can mean; an attempt's number has to stay one of a message's integers
+MOST_GENERATION: Final = 2**40
+MOST_PEERS: Final = 2**30
 MOST_NUMBER: Final = 2 ** (63 - CLIENT_SHIFT) - 1
 
 
@@ -180,6 +183,8 @@ class Members:
 
     def _return(self, life: bytes, generation: int, peers: int) -> None:
         """A member comes that was in a network like this before."""
+        if not 0 <= generation <= MOST_GENERATION or not 0 <= peers <= MOST_PEERS:
+            raise RefusedError(f"generation {generation} with {peers} workers cannot have been")
         if life and life != self.life:
             self._scheduler.take(s.MemberReturned(peers, generation))
 
@@ -207,6 +212,7 @@ class Members:
             raise RefusedError(
                 f"another worker is named {name[:40]!r}: give this one another --name"
             )
+        self._return(life, generation, peers)
         number = self._number()
         end = WorkerEnd(
             number,
@@ -218,7 +224,6 @@ class Members:
             self._beside,
         )
         self.workers[number] = end
-        self._return(life, generation, peers)
         self._welcome(end, proto, s.WorkerBack(number), {})
         self._deaths.met(number, address, getattr(proto.transport.getPeer(), "host", ""))
         self._shelf.worker_joined(number)

@@ -217,8 +217,8 @@ class ControlProtocol(amp.AMP):
         problem = tls_problem(reason.value)
         if problem == NOT_KNOWN_THERE:
             problem = f"it takes this {self._owner.service}'s key for another's"
-        if not self.greeted and not self._refused:
-            # a member without an access looks whether somebody is there, and so do others
+        if not self.greeted and not self._refused and (problem or self._undigested):
+            # who says nothing looks whether somebody is there: a scheduler whether its worker is
             self._owner.refusals.note(self.transport.getPeer(), problem or "it left without a word")
         super().connectionLost(reason)
         self._owner.has_gone(self)

@@ -249,7 +249,12 @@ class StreamSession:
                 write_now(self.transport, again)
 
     def fail(self, why: str) -> None:
-        """The peer has said what nobody may: nothing of it can be trusted any more."""
+        """The peer has said what nobody may: nothing of it can be trusted any more.
+
+        It is told, or it would come back and say it again.
+        """
+        if self._over is None and self.transport is not None:
+            write_now(self.transport, frame(schema.BYE.pack(why, False)))
         self._over = self._over or why
         self.may_return = False
 
