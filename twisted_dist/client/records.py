@@ -68,7 +68,7 @@ class Records:
         waiting = []
         for task_id, nbytes, value in zip(ids, sizes, values):
             record = by_id.get(task_id)
-            if record is None:
+            if record is None or record.error is not None:
                 continue
             record.nbytes = nbytes
             if value is not None:
@@ -84,7 +84,8 @@ class Records:
     def erred(self, task_id: TaskId, status: str, error: ErredBy) -> None:
         """A task has failed, or a result is lost."""
         record = self._by_id.get(task_id)
-        if record is not None and record.value is None:  # what is here cannot be lost
+        # what is here cannot be lost, and what has failed does so once
+        if record is not None and record.value is None and record.error is None:
             self._end(record, status, error)
 
     def _end(self, record: Record, status: str, error: ErredBy) -> None:

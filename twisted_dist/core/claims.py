@@ -35,6 +35,8 @@ CLAIM_S: Final = 60.0
 #: seconds that a scheduler, started anew, gives out nothing, from when the first member of its
 #: earlier life has come: living members dial at least once a second (`wire.link`)
 GRACE_S: Final = 5.0
+#: more workers than ever return
+UNKNOWN: Final = 2**62
 
 
 class Held(NamedTuple):
@@ -73,9 +75,9 @@ class Claims:
     # -- a life of the scheduler begins
 
     def recover(self, peers: int) -> None:
-        """A member of an earlier life has come, that knew of so many workers."""
+        """A member of an earlier life has come, that knew of so many workers (0: of some)."""
         state = self._state
-        self._expected = max(self._expected, peers)
+        self._expected = max(self._expected, peers) if peers else UNKNOWN
         if self._has_recovered:
             return
         self._has_recovered = state.recovering = True
@@ -149,7 +151,7 @@ class Claims:
         state.unbalanced = True
         state.touch(worker)
         self._returned.add(worker)
-        if state.recovering and len(self._returned) >= self._expected > 0:
+        if state.recovering and len(self._returned) >= self._expected:
             self._end_grace()
 
     # -- what becomes of it before anybody asks
@@ -250,11 +252,12 @@ class Claims:
         state = self._state
         if task.state is MEMORY:
             # copies are of the same attempt as long as nothing was computed in between
-            same = task.attempt == held.attempt or (not held.attempt and state.recovering)
-            if same or task.group.function is None:
+            some_copy = not (held.attempt and task.attempt) and state.recovering
+            if task.attempt == held.attempt or some_copy or task.group.function is None:
+                task.attempt = max(task.attempt, held.attempt)
                 add_holder(task, worker)
             else:
-                state.outbox.release(worker, task)
+                state.outbox.release_attempt(worker, task.id, max(task.attempt, held.attempt))
         elif task.state in (WAITING, QUEUED, NO_WORKER) or (
             task.state is RELEASED and (task.wanted_by or task.waiters)
         ):

@@ -103,8 +103,10 @@ class Members:
         self._deaths = Deaths(scheduler.reactor, self._worker_died)
         self.workers: dict[int, WorkerEnd] = {}
         self.clients: dict[int, ClientEnd] = {}
-        #: how many workers all were told that there are, and in which generation
+        #: how many workers all were told that there are (0 while that changes: nobody is to
+        #: wait for fewer than there were), and in which generation
         self._told_peers = (0, 0)
+        self._has_changed = False
 
     def responders(self) -> dict[type, Responder]:
         """The commands by which members come."""
@@ -167,10 +169,20 @@ class Members:
     def _tick(self) -> None:
         self.notice_stall()
         self._sessions.beat()
-        peers = (len(self.workers), self._core.generation)
+        if not self._has_changed:
+            self._tell_peers(len(self.workers))
+        self._has_changed = False
+
+    def _tell_peers(self, workers: int) -> None:
+        peers = (workers, self._core.generation)
         if peers != self._told_peers:
             self._told_peers = peers
             self._tell_all(schema.PEERS.pack(*peers))
+
+    def _workers_change(self) -> None:
+        """One has come or gone."""
+        self._has_changed = True
+        self._tell_peers(0)
 
     # -- coming
 
@@ -224,6 +236,7 @@ class Members:
             self._beside,
         )
         self.workers[number] = end
+        self._workers_change()
         self._welcome(end, proto, s.WorkerBack(number), {})
         self._deaths.met(number, address, getattr(proto.transport.getPeer(), "host", ""))
         self._shelf.worker_joined(number)
@@ -308,7 +321,7 @@ class Members:
         token = self._sessions.open(end.session, proto.certificate, goes_on)
         info = {"session": token, "life": self.life, **told}
         end.send(schema.WELCOME.pack(end.number, info))
-        end.send(schema.PEERS.pack(len(self.workers), self._core.generation))
+        end.send(schema.PEERS.pack(*self._told_peers))
 
     def _goes_on(self, number: int, back: s.Stimulus) -> None:
         self._deaths.heard(number)
@@ -326,6 +339,7 @@ class Members:
 
     def _worker_gone(self, number: int, reason: str) -> None:
         self._sessions.forget(self.workers.pop(number).session)
+        self._workers_change()
         self._deaths.forget(number)
         self._shelf.worker_gone(number)
         self._scheduler.stimulate(s.WorkerLost(number, reason))

@@ -115,6 +115,7 @@ class WorkerCore:
 
     def _finished(self, fact: m.ExecutionFinished) -> list[object]:
         report = m.ReportDone([], [], [], [], [])
+        late = m.ReportReturned([], [])
         kept: list[Any] = []
         tasks = self.tasks
         for task_id, attempt, value, nbytes, duration in zip(
@@ -124,6 +125,10 @@ class WorkerCore:
             if task is None or task.attempt != attempt:
                 continue
             del tasks[task_id]
+            if task_id in self.held:  # another attempt's, that was quicker, elsewhere: it stays
+                late.ids.append(task_id)
+                late.attempts.append(attempt)
+                continue
             self.held[task_id] = nbytes
             self.made[task_id] = attempt
             kept.append(value)
@@ -133,7 +138,8 @@ class WorkerCore:
             report.durations_us.append(duration)
             inline = task.wanted and nbytes <= INLINE_BYTES and type(value) is bytes
             report.values.append(value if inline else None)  # type: ignore[arg-type]
-        return [m.Keep(report.ids, kept, report.nbytes), report] if report.ids else []
+        out: list[object] = [m.Keep(report.ids, kept, report.nbytes), report] if report.ids else []
+        return [*out, late] if late.ids else out
 
     def _erred(self, fact: m.ExecutionErred) -> list[object]:
         report = m.ReportFailed([], [], [], [])
