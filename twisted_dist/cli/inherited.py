@@ -53,10 +53,14 @@ def inherited_socket(program: str, reactor: Any) -> socket.socket | None:
 
 
 def _descriptor(reactor: Any, index: int) -> int | None:
-    from twisted.internet.endpoints import serverFromString
+    # what ``systemd:`` in an endpoint's description means; the description would be understood
+    # by way of Twisted's cache of plugins, and that is a pickle
+    from twisted.plugins.twisted_core import systemdEndpointParser
 
     try:
-        endpoint: Any = serverFromString(reactor, f"systemd:domain=INET:index={index}")
+        endpoint: Any = systemdEndpointParser.parseStreamServer(
+            reactor, domain="INET", index=str(index)
+        )
     except IndexError:
         return None
     return int(endpoint.fileno)

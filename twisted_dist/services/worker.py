@@ -217,7 +217,7 @@ class Worker(ListeningService):
             first.errback(failure)
 
     def _welcomed(self, index: int, info: Any) -> None:
-        returns = self._link.was_welcome
+        returns = bool(self._link.life)
         self._number = index
         self._link.welcomed(info["session"], info["life"])
         self._lifetime.stream = self._link.session
@@ -236,10 +236,13 @@ class Worker(ListeningService):
             return
         note = self.log.warn if self._restarting is None else self.log.info
         note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
-        if self._restarting is None:
+        if self._restarting is None and may_return:
             self._uploads.lose()
         else:
             self._execute(self.core.reset())
+        if not may_return:  # the network was ended: another scheduler's is another
+            self._uploads.forget()
+            self._link.life = b""
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back
         elif self._restarting is None:

@@ -47,7 +47,8 @@ class SchedulerLink:
             again, and a scheduler that was set up anew may leave its access where it was.
 
     Attributes:
-        life: of the scheduler that has said yes last; empty before.
+        was_welcome: a scheduler has once said yes.
+        life: of the scheduler that has said yes last; empty before, and where nothing of it counts.
         session: the one that is on; None before the first registration and after `gone`.
     """
 
@@ -85,6 +86,7 @@ class SchedulerLink:
         #: how many attempts to dial again were in vain: the next takes another address
         self._tried = 0
         self.session: StreamSession | None = None
+        self.was_welcome = False
         self.life = b""
         self._peers = 0
         self._generation = 0
@@ -97,11 +99,6 @@ class SchedulerLink:
     def is_connected(self) -> bool:
         """Whether what is said now is on its way."""
         return self.session is not None and self.session.stream is not None
-
-    @property
-    def was_welcome(self) -> bool:
-        """Whether a scheduler has once said yes."""
-        return bool(self.life)
 
     @property
     def is_dialling(self) -> bool:
@@ -141,6 +138,7 @@ class SchedulerLink:
         """The scheduler has said yes, how the session is called, and which life this is."""
         assert self.session is not None  # by which it was said
         self.session.token = session
+        self.was_welcome = True
         self.life = life
         if not self._beat.running:
             ended = self._beat.start(BEAT_S)
