@@ -85,8 +85,9 @@ class StreamSession:
         #: the position from which on the peer lacks what was sent; below 0 until it says so
         self._goes_on_at = 0
         self._is_fresh = True
-        #: why the session is over
+        #: why the session is over; and whether `lost` was told
         self._over: str | None = None
+        self._is_told = False
         #: bytes of messages handled, and how many of them the peer knows of
         self.arrived = 0
         self._told = 0
@@ -123,16 +124,17 @@ class StreamSession:
     def opened(self) -> None:
         """The connection's transport is there."""
         position = self._goes_on_at
-        if position < 0:  # the other end says so
-            return
-        self.flush()
-        with self.lock:
-            self._is_open = True
-            hello = b"" if self._is_fresh else frame(schema.RESUMED.pack(self.arrived))
-            data = hello + self._kept.after(position)
-            self._is_fresh = False
-            if data:
-                write_now(self.transport, data)
+        if position >= 0:  # else the other end says so
+            self.flush()
+            with self.lock:
+                self._is_open = True
+                hello = b"" if self._is_fresh else frame(schema.RESUMED.pack(self.arrived))
+                data = hello + self._kept.after(position)
+                self._is_fresh = False
+                if data:
+                    write_now(self.transport, data)
+        if self._over is not None:  # since this connection was promised
+            self.transport.loseConnection()
 
     def leave(self, why: str) -> None:
         """Let go of the connection, if there is one; nobody is told."""
@@ -178,7 +180,7 @@ class StreamSession:
             if self._is_open and self.transport is not None:
                 write_now(self.transport, data)
         if self._kept.nbytes > MOST_KEPT and self._cut is not None:
-            self.end(f"more than {MOST_KEPT >> 20} MiB wait for it")
+            self._give_up(f"more than {MOST_KEPT >> 20} MiB wait for it")
 
     def direct(self, data: bytes, written: list[bytes]) -> bool:
         """Keep what another thread is about to write, under `lock`; whether it may."""
@@ -193,19 +195,36 @@ class StreamSession:
             return
         self.send(schema.BYE.pack(reason, returns))
         self.flush()
+        if self._over is not None:
+            return
         self._over = reason
         if self.transport is not None:
             self.transport.loseConnection()
         else:
-            self._lost(reason)
+            self._tell_lost()
+
+    def _give_up(self, why: str) -> None:
+        """End without a good-bye, which would wait behind what the peer does not take."""
+        self._over = why
+        if self.stream is not None and self.transport is not None:
+            self.stream.lose(why)
+        else:
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        if not self._is_told and self._over is not None:
+            self._is_told = True
+            self._lost(self._over)
 
     def beat(self) -> None:
         """Every `BEAT_S`: say that this end is there, and notice where the other is not."""
-        if self.stream is None or self._over is not None:
+        if self.transport is None:
             return
         self._silent += 1
         if self._silent > SILENT_BEATS:
             self.stream.lose(f"nothing came for {SILENT_BEATS * BEAT_S:g} s")
+            return
+        if self._over is not None:  # the good-bye is on its way, if the peer takes anything
             return
         self._tell_arrived()
         self.flush()
@@ -228,7 +247,8 @@ class StreamSession:
                 continue
             self.arrived += len(payload) + 4
             if number == schema.ARRIVED.number:
-                self._kept.arrived(**fields)
+                with self.lock:  # another thread may be between keeping and writing
+                    self._kept.arrived(**fields)
             elif number == schema.BYE.number:
                 self.may_return = fields["returns"]
                 self._over = fields["reason"]
@@ -262,6 +282,6 @@ class StreamSession:
         self._silent = 0
         if self._over is not None or self._cut is None:
             self._over = self._over or why
-            self._lost(self._over)
+            self._tell_lost()
         else:
             self._cut(why)
