@@ -129,11 +129,12 @@ class Pair:
             moved = any([self.deliver(each) for each in self.ends])
             for each in self.ends:
                 there = self.joined.get(each.pipe)
-                if each.pipe.protocol is not None and each.pipe.disconnecting:
-                    if each.pipe.aborted or not each.pipe.out or there.protocol is None:
-                        each.pipe.lose()
-                        there.lose()
-                        moved = True
+                if each.pipe.protocol is None or not each.pipe.disconnecting:
+                    continue
+                if each.pipe.aborted or not each.pipe.out or there.protocol is None:
+                    each.pipe.lose()
+                    there.lose()
+                    moved = True
 
     def cut(self, *ends):
         """Lose the connection; only *ends* hear of it, both by default."""

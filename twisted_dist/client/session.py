@@ -20,6 +20,7 @@ from twisted_dist.access.roles import ADMIN, SUBMIT
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.fetching import Fetcher, Located
+from twisted_dist.client.flow import Flow
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
 from twisted_dist.client.journal import Data, Journal
 from twisted_dist.client.leases import Leases
@@ -98,14 +99,18 @@ class Session:
         outbox = Outbox()
         self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
         self._journal = journal = Journal(self.records)
+        self.flow = flow = Flow(reactor, self._count_pending, lambda: self.sender.unsent)
         self.submitter = Submitter(
-            outbox, self.records, self.sender.wake, self.sender.drop, journal
+            outbox, self.records, self.sender.wake, self.sender.drop, journal, flow.wait
         )
         self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
         self.data = DataPool(reactor, name, membership, address)
         self.fetcher = Fetcher(reactor, self.data, self._locate)
         self._tidier = Tidier(reactor)
+
+    def _count_pending(self) -> int:
+        return self.submitter.submitted - self.records.ended
 
     @property
     def is_connected(self) -> bool:
@@ -116,6 +121,7 @@ class Session:
 
     async def connect(self, timeout_s: float) -> None:
         """Dial until the scheduler is there, *timeout_s* seconds at most; as of `Reach.connect`."""
+        self.flow.begin()
         await self._reach.connect(timeout_s)
 
     async def close(self) -> None:
@@ -123,6 +129,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.flow.end()
         self.leases.lose()
         self.data.close()
         self.fetcher.close()
@@ -160,6 +167,7 @@ class Session:
     def lost(self, reason: str) -> None:
         """Everything that is owed is lost."""
         self.sender.lose()
+        self.flow.end()
         self.leases.lose()
         self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
 
@@ -298,7 +306,7 @@ class Session:
         """Records of futures that the scheduler has made for this client."""
         records = [Record(task_id, key) for task_id, key in zip(ids, keys)]
         for record in records:
-            self.records.add(record)
+            self.records.adopt(record)
         return records
 
     async def _locate(self, ids: list[TaskId]) -> Located:

@@ -49,6 +49,8 @@ class StreamSession:
         cut: called with one line that says why when a connection is lost, after which another
             may come (`adopt`). Without it, that is the end.
         max_bytes: bound of one frame.
+        is_bounded: the peer is given up where more than `MOST_KEPT` waits for it. Who dials
+            limits what is sent by other means (`client.flow`), or has it all said again.
 
     Attributes:
         token: names the session, at the scheduler; empty until that has said it.
@@ -67,7 +69,9 @@ class StreamSession:
         turned: Callable[[], None] | None = None,
         cut: Callable[[str], None] | None = None,
         max_bytes: int = MAX_FRAME_BYTES,
+        is_bounded: bool = True,
     ) -> None:
+        self._is_bounded = is_bounded and cut is not None
         self._allowed = frozenset((*allowed, *_OWN))
         self._received = received
         self._lost = lost
@@ -179,7 +183,7 @@ class StreamSession:
             self._kept.add(data)
             if self._is_open and self.transport is not None:
                 write_now(self.transport, data)
-        if self._kept.nbytes > MOST_KEPT and self._cut is not None:
+        if self._kept.nbytes > MOST_KEPT and self._is_bounded:
             self._give_up(f"more than {MOST_KEPT >> 20} MiB wait for it")
 
     def direct(self, data: bytes, written: list[bytes]) -> bool:
@@ -218,7 +222,7 @@ class StreamSession:
 
     def beat(self) -> None:
         """Every `BEAT_S`: say that this end is there, and notice where the other is not."""
-        if self.transport is None:
+        if self.stream is None or self.transport is None:
             return
         self._silent += 1
         if self._silent > SILENT_BEATS:
