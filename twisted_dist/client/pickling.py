@@ -182,13 +182,15 @@ class CallPickler:
         try:
             for call in calls:
                 blob = dump(call)
-                check_call(name, blob, len(found))
+                size = len(blob)
+                if size > MAX_CALL_BYTES or found:
+                    check_call(name, blob, len(found))
                 blobs.append(blob)
                 deps.append(list(found))
                 if found:
                     any_deps = True
                     found.clear()
-                nbytes += len(blob)
+                nbytes += size
                 if nbytes > most_bytes:
                     break
         finally:

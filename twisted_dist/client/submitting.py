@@ -138,11 +138,10 @@ class Submitter:
                 if self._next >= self._look_at or self._outbox.nbytes > LOOK_BYTES:
                     self.make_room()
                 pickled = self._calls.pickle(name, islice(rest, most), PART_BYTES)
-                count = len(pickled.blobs)
-                done = len(records)
-                names = keys[done : done + count] if keys is not None else None
-                records += self._submit_part(digest, name, pickled, options, names, pure)
-                if count < most and pickled.nbytes <= PART_BYTES:
+                names = keys and keys[len(records) : len(records) + len(pickled.blobs)]
+                part = self._submit_part(digest, name, pickled, options, names, pure)
+                records += part
+                if len(part) < most and pickled.nbytes <= PART_BYTES:
                     return records
                 most = min(2 * most, LAST_PARTS)
         except BaseException:  # whatever it was, nobody has a future of these
