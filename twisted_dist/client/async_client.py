@@ -82,7 +82,8 @@ class AsyncClient(UploadMethods):
         chance: draws when a lost scheduler is dialled again.
 
     ``await client.start()`` first and ``await client.close()`` last. `submit` and `map`
-    return futures at once; everything else gives Deferreds.
+    return futures at once; everything else gives Deferreds. They never wait: whoever submits
+    without end awaits `room` now and then, or what is held grows without a bound.
     """
 
     def __init__(
@@ -116,6 +117,14 @@ class AsyncClient(UploadMethods):
             return self
 
         return defer.Deferred.fromCoroutine(connect())
+
+    def room(self) -> defer.Deferred[None]:
+        """Fires when there is room for more tasks: at once, unless very many have not ended.
+
+        A blocking `Client` waits for that by itself. Fires as well when the client is closed,
+        or the scheduler given up; cancelling it does no harm.
+        """
+        return self.session.flow.room()
 
     def close(self) -> defer.Deferred[None]:
         """Release everything and disconnect."""

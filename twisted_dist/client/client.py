@@ -249,6 +249,7 @@ class Client(UploadMethods):
             workers, allow_other_workers, resources, retries, priority, timeout, wait_for_worker
         )
         graph, shaped = op.as_graph(dsk, keys)
+        session.submitter.make_room()
         large = op.dumped(graph.data)
         data = self._call(data_op.put_large, session, self.make_future, large) if large else []
         records = session.submitter.submit_graph(graph, options, data)
@@ -289,6 +290,7 @@ class Client(UploadMethods):
             UsageProblem: no such worker is registered.
         """
         names = as_names(workers)
+        self.session.submitter.make_room()
         values = op.scattered_values(data)
         records = self._call(data_op.scatter, self.session, values, names, broadcast)
         return op.scattered_shape(data, [Future(self.session, record) for record in records])

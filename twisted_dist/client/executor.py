@@ -93,9 +93,11 @@ class Executor(StandardExecutor):
         insecure: bool = False,
     ) -> None:
         self.client = Client(address, timeout, name, access, insecure)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         #: pending futures are kept alive: what was submitted runs, held or not
         self._pending: set[_NetworkFuture] = set()
+        #: calls of `_submit` under way; they may wait for room, and `shutdown` for them
+        self._submitting = 0
         self._shut_down = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> StandardFuture[T]:
@@ -139,16 +141,23 @@ class Executor(StandardExecutor):
     ) -> list[StandardFuture[Any]]:
         """A standard future for each call, settled from the client's reactor thread."""
         out: list[_NetworkFuture] = []
-        with self._lock:  # one step for `shutdown`: refused, or waited for
+        with self._lock:  # `shutdown` has it refused, or waits for it
             if self._shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             session = self.client.session
+            self._submitting += 1
+        try:
             records = session.submitter.submit(function, calls, NOTHING)
             for record in records:
                 own = _NetworkFuture()
                 own.network_future = Future(session, record)
                 out.append(own)
-            self._pending.update(out)
+            with self._lock:
+                self._pending.update(out)
+        finally:
+            with self._lock:
+                self._submitting -= 1
+                self._lock.notify_all()
         for record, own in zip(records, out):
             _when_settled(session, record, self._settler(own))
         return [*out]
@@ -178,6 +187,9 @@ class Executor(StandardExecutor):
             for each in pending:
                 each.cancel()
         if wait:
+            with self._lock:
+                self._lock.wait_for(lambda: not self._submitting)
+                pending = list(self._pending)
             for each in pending:
                 if not each.cancelled():
                     each.exception()

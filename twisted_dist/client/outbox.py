@@ -170,15 +170,22 @@ class Ids:
 
 
 class Outbox:
-    """Filled by users' threads, emptied by the reactor's; in order."""
+    """Filled by users' threads, emptied by the reactor's; in order.
+
+    Attributes:
+        nbytes: of what is there, about.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[bytes | Batch] = []
+        self.nbytes = 0
 
     def put(self, entry: bytes | Batch) -> None:
         """Add a payload, or a batch that is complete."""
+        nbytes = sum(map(len, entry.calls)) if isinstance(entry, Batch) else len(entry)
         with self._lock:
+            self.nbytes = self.nbytes + nbytes if self._entries else nbytes
             self._entries.append(entry)
 
     def add(
@@ -195,6 +202,7 @@ class Outbox:
         with self._lock:
             if alone and not self._entries:  # somebody may wait for it: what follows gathers
                 batch = Batch(first, options, shared)
+                self.nbytes = pickled.nbytes
                 self._entries.append(batch.send_alone(digest, pickled, keys or []))
                 return batch
             last = self._entries[-1] if self._entries else None
@@ -202,6 +210,7 @@ class Outbox:
                 last = Batch(first, options, shared)
                 self._entries.append(last)
             last.add(digest, pickled, keys)
+            self.nbytes += pickled.nbytes
             return last
 
     def alone(self, most_bytes: int) -> list[Any] | None:
@@ -219,11 +228,13 @@ class Outbox:
         """Forget everything."""
         with self._lock:
             self._entries.clear()
+            self.nbytes = 0
 
     def take(self) -> list[bytes]:
         """All that is there, as payloads."""
         with self._lock:
             entries, self._entries = self._entries, []
+            self.nbytes = 0
         payloads: list[bytes] = []
         for entry in entries:
             if isinstance(entry, Batch):

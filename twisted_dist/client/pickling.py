@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterable
@@ -133,6 +134,8 @@ class Calls(NamedTuple):
     #: the futures themselves: kept until the calls are under way, or they might be released
     #: before; a generator of arguments drops each as soon as it gives the next
     held: list[object]
+    #: of *blobs*
+    nbytes: int = 0
 
 
 class CallPickler:
@@ -155,8 +158,13 @@ class CallPickler:
         self._collecting.held.append(future)
         return found.setdefault(task_id, len(found))
 
-    def pickle(self, name: str, calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Calls:
-        """Pickle calls of the function called *name*.
+    def pickle(
+        self,
+        name: str,
+        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+        most_bytes: int = sys.maxsize,
+    ) -> Calls:
+        """Pickle calls of the function called *name*, and no more once *most_bytes* are passed.
 
         Raises:
             UsageProblem: the arguments of one are too large.
@@ -166,6 +174,7 @@ class CallPickler:
         any_deps = False
         found: dict[TaskId, int] = {}  # a call pickled twice, by both picklers, notes each once
         dump = _dump()
+        nbytes = 0
         held: list[object] = []
         # a generator of calls may submit, and so come here again meanwhile
         outer = getattr(self._collecting, "ids", None), getattr(self._collecting, "held", None)
@@ -173,12 +182,17 @@ class CallPickler:
         try:
             for call in calls:
                 blob = dump(call)
-                check_call(name, blob, len(found))
+                size = len(blob)
+                if size > MAX_CALL_BYTES or found:
+                    check_call(name, blob, len(found))
                 blobs.append(blob)
                 deps.append(list(found))
                 if found:
                     any_deps = True
                     found.clear()
+                nbytes += size
+                if nbytes > most_bytes:
+                    break
         finally:
             self._collecting.ids, self._collecting.held = outer
-        return Calls(blobs, deps, any_deps, held)
+        return Calls(blobs, deps, any_deps, held, nbytes)

@@ -13,12 +13,17 @@ from twisted_dist.execution.current import while_waiting
 
 
 class Records:
-    """All records of a session. Thread-safe."""
+    """All records of a session. Thread-safe.
+
+    Attributes:
+        ended: how many are no longer pending, or were forgotten before.
+    """
 
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
         self._by_id: dict[TaskId, Record] = {}
+        self.ended = 0
 
     def __getitem__(self, task_id: TaskId) -> Record:
         return self._by_id[task_id]
@@ -26,6 +31,11 @@ class Records:
     def add(self, record: Record) -> None:
         """Keep a record."""
         self._by_id[record.id] = record
+
+    def adopt(self, record: Record) -> None:
+        """Keep one of a task that others have submitted; in the reactor's thread."""
+        self.ended -= 1
+        self.add(record)
 
     def make(
         self, first: TaskId, count: int, name: str, keys: Sequence[str] | None
@@ -56,7 +66,11 @@ class Records:
 
     def forget(self, task_id: TaskId) -> bool:
         """Keep a record no longer; whether it was there."""
-        return self._by_id.pop(task_id, None) is not None
+        record = self._by_id.pop(task_id, None)
+        if record is None:
+            return False
+        self.ended += record.status is PENDING
+        return True
 
     # -- what they become; in the reactor's thread
 
@@ -65,6 +79,7 @@ class Records:
     ) -> None:
         """Results exist; a value is None where it must be fetched."""
         by_id = self._by_id
+        ended = 0
         waiting = []
         for task_id, nbytes, value in zip(ids, sizes, values):
             record = by_id.get(task_id)
@@ -77,8 +92,10 @@ class Records:
                 with self._lock:
                     record.status = FINISHED
                     waiters, record.waiters = record.waiters, None
+                ended += 1
                 if waiters:
                     waiting.append((record, waiters))
+        self.ended += ended
         self._tell(waiting)
 
     def erred(self, task_id: TaskId, status: str, error: ErredBy) -> None:
@@ -89,6 +106,7 @@ class Records:
             self._end(record, status, error)
 
     def _end(self, record: Record, status: str, error: ErredBy) -> None:
+        self.ended += record.status is PENDING
         with self._lock:
             record.error = error
             record.status = status

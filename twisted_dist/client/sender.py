@@ -65,6 +65,12 @@ class Sender:
         #: there is no scheduler to tell of releases any more
         self._is_lost = False
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the scheduler has not acknowledged, about."""
+        stream = self._stream
+        return self._outbox.nbytes + (stream.kept if stream is not None else 0)
+
     def begin(self, stream: StreamSession) -> None:
         """Send to the scheduler at the other end of *stream*; in the reactor's thread."""
         self._is_lost = False

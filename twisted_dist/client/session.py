@@ -20,6 +20,7 @@ from twisted_dist.access.roles import ADMIN, SUBMIT
 from twisted_dist.aliases import TaskId, Value
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.fetching import Fetcher, Located
+from twisted_dist.client.flow import Flow
 from twisted_dist.client.future import CANCELLED, ERROR, LOST, Record
 from twisted_dist.client.journal import Data, Journal
 from twisted_dist.client.leases import Leases
@@ -98,8 +99,9 @@ class Session:
         outbox = Outbox()
         self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
         self._journal = journal = Journal(self.records)
+        self.flow = flow = Flow(reactor, self._count_pending, lambda: self.sender.unsent)
         self.submitter = Submitter(
-            outbox, self.records, self.sender.wake, self.sender.drop, journal
+            outbox, self.records, self.sender.wake, self.sender.drop, journal, flow.wait
         )
         self._questions = Questions(reactor, address, self.sender.send)
         self.leases = Leases(reactor, self.ask)
@@ -111,6 +113,9 @@ class Session:
         #: called when a scheduler that knew nothing of before was told all but `uploaded`
         self.began_again: Callable[[], None] = lambda: None
 
+    def _count_pending(self) -> int:
+        return self.submitter.submitted - self.records.ended
+
     @property
     def is_connected(self) -> bool:
         """Whether the scheduler is there."""
@@ -120,6 +125,7 @@ class Session:
 
     async def connect(self, timeout_s: float) -> None:
         """Dial until the scheduler is there, *timeout_s* seconds at most; as of `Reach.connect`."""
+        self.flow.begin()
         await self._reach.connect(timeout_s)
 
     async def close(self) -> None:
@@ -127,6 +133,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.flow.end()
         self.leases.lose()
         self.data.close()
         self.fetcher.close()
@@ -166,6 +173,7 @@ class Session:
     def lost(self, reason: str) -> None:
         """Everything that is owed is lost."""
         self.sender.lose()
+        self.flow.end()
         self.leases.lose()
         self._fail_all(f"the connection to the scheduler at {self.address} was lost: {reason}")
 
@@ -304,7 +312,7 @@ class Session:
         """Records of futures that the scheduler has made for this client."""
         records = [Record(task_id, key) for task_id, key in zip(ids, keys)]
         for record in records:
-            self.records.add(record)
+            self.records.adopt(record)
         return records
 
     async def _locate(self, ids: list[TaskId]) -> Located:

@@ -23,6 +23,11 @@ from twisted_dist.wire import schema
 #: frame of a megabyte
 FIRST_PART: Final = 1024
 LAST_PARTS: Final = 16384
+#: bytes of calls after which a part ends, however few they are
+PART_BYTES: Final = 8 * 2**20
+#: how many tasks and bytes are submitted between two looks whether there is room for more
+LOOK_TASKS: Final = 1000
+LOOK_BYTES: Final = 2**20
 
 
 class Submitter:
@@ -34,6 +39,7 @@ class Submitter:
         wake: called when something is in the outbox.
         drop: called with the id of a task that nobody will have a future of.
         journal: keeps what was said.
+        make_room: called before there is much more; blocks while there is too much.
     """
 
     def __init__(
@@ -43,16 +49,21 @@ class Submitter:
         wake: Callable[[], None],
         drop: Callable[[TaskId], None],
         journal: Journal,
+        make_room: Callable[[], None],
     ) -> None:
         #: the client's, known from the scheduler's welcome on
         self.index = 0
         self._next = 0
+        #: ids that nothing will be told of: inner tasks of graphs
+        self._inner = 0
+        self._look_at = 0
         self._lock = threading.Lock()
         self._outbox = outbox
         self._records = records
         self._wake = wake
         self._drop = drop
         self._journal = journal
+        self._make_room = make_room
         self._functions = FunctionTable(self._define)
         self._calls = CallPickler()
 
@@ -61,12 +72,24 @@ class Submitter:
         self._journal.add_function(digest, payload)
         self._outbox.put(payload)
 
-    def take_ids(self, count: int) -> TaskId:
-        """The first of *count* new ids."""
+    @property
+    def submitted(self) -> int:
+        """How many tasks, and data, of which something is to be told."""
+        return self._next - self._inner
+
+    def take_ids(self, count: int, inner: int = 0) -> TaskId:
+        """The first of *count* new ids, of which *inner* are told of to nobody."""
         with self._lock:
             first = (self.index << CLIENT_SHIFT) + self._next
             self._next += count
+            self._inner += inner
         return first
+
+    def make_room(self) -> None:
+        """Block while there is too much under way (`client.flow`), if it is time to look."""
+        if self._next >= self._look_at or self._outbox.nbytes > LOOK_BYTES:
+            self._make_room()
+            self._look_at = self._next + LOOK_TASKS
 
     def collect(self, task_id: TaskId, future: object) -> int | None:
         """While a call of this client is pickled: note a future among its arguments.
@@ -87,7 +110,8 @@ class Submitter:
     ) -> list[Record]:
         """Submit calls of one function.
 
-        Many are sent in parts, so that the first ones run while the last are pickled.
+        Many are sent in parts, so that the first ones run while the last are pickled. Between
+        parts it waits while there is too much under way.
 
         Args:
             function: theirs.
@@ -102,16 +126,22 @@ class Submitter:
         """
         digest = self._functions.digest(function)
         name = function_name(function)
-        if keys is not None:  # as many as there are calls, which is known only with the last
-            return self._submit_part(digest, name, calls, options, keys, pure)
+        if keys is not None:
+            calls = list(calls)
+            if len(keys) != len(calls):
+                raise UsageProblem(f"{len(keys)} keys for {len(calls)} tasks")
         records: list[Record] = []
         rest = iter(calls)
         most = FIRST_PART
         try:
             while True:
-                part = self._submit_part(digest, name, islice(rest, most), options, None, pure)
+                if self._next >= self._look_at or self._outbox.nbytes > LOOK_BYTES:
+                    self.make_room()
+                pickled = self._calls.pickle(name, islice(rest, most), PART_BYTES)
+                names = keys and keys[len(records) : len(records) + len(pickled.blobs)]
+                part = self._submit_part(digest, name, pickled, options, names, pure)
                 records += part
-                if len(part) < most:
+                if len(part) < most and pickled.nbytes <= PART_BYTES:
                     return records
                 most = min(2 * most, LAST_PARTS)
         except BaseException:  # whatever it was, nobody has a future of these
@@ -123,17 +153,14 @@ class Submitter:
         self,
         digest: Digest,
         name: str,
-        calls: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
+        pickled: Calls,
         options: WireOptions,
         keys: Sequence[str] | None,
         pure: bool,
     ) -> list[Record]:
-        pickled = self._calls.pickle(name, calls)
         if keys is None and pure:
             keys = self._pure_keys(name, digest, pickled)
         count = len(pickled.blobs)
-        if keys is not None and len(keys) != count:
-            raise UsageProblem(f"{len(keys)} keys for {count} tasks")
         if not count:
             return []
         first = self.take_ids(count)
@@ -178,7 +205,8 @@ class Submitter:
         Returns:
             Records of its outputs, in their order.
         """
-        first = self.take_ids(len(graph.calls))
+        self.make_room()
+        first = self.take_ids(len(graph.calls), len(graph.calls) - len(graph.outputs))
         batch = Batch(first, options, shared=False)
         for function in graph.functions:
             batch.digests.append(self._functions.digest(function))

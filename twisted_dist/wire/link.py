@@ -232,7 +232,9 @@ class SchedulerLink:
         self._tell_cut(False)
 
     async def _begin(self, proto: Dialled, timeout_s: float) -> None:
-        session = StreamSession(self._allowed, self._received, self._over, None, self._cut)
+        session = StreamSession(
+            self._allowed, self._received, self._over, None, self._cut, is_bounded=False
+        )
         self.session = session
         try:
             await self._register(proto, session, timeout_s)

@@ -66,6 +66,7 @@ class Replay:
             self._start += length
             self.nbytes -= len(data)
             chunks.popleft()
+        self.nbytes = 0  # to the byte, where Ctrl-C has ended a thread before it had counted
         if self._start < position:
             raise ProtocolError(f"byte {position} is said to have arrived; {self._start} were sent")
 

@@ -49,6 +49,8 @@ class StreamSession:
         cut: called with one line that says why when a connection is lost, after which another
             may come (`adopt`). Without it, that is the end.
         max_bytes: bound of one frame.
+        is_bounded: the peer is given up where more than `MOST_KEPT` waits for it. Who dials
+            limits what is sent by other means (`client.flow`), or has it all said again.
 
     Attributes:
         token: names the session, at the scheduler; empty until that has said it.
@@ -67,7 +69,9 @@ class StreamSession:
         turned: Callable[[], None] | None = None,
         cut: Callable[[str], None] | None = None,
         max_bytes: int = MAX_FRAME_BYTES,
+        is_bounded: bool = True,
     ) -> None:
+        self._is_bounded = is_bounded and cut is not None
         self._allowed = frozenset((*allowed, *_OWN))
         self._received = received
         self._lost = lost
@@ -85,8 +89,9 @@ class StreamSession:
         #: the position from which on the peer lacks what was sent; below 0 until it says so
         self._goes_on_at = 0
         self._is_fresh = True
-        #: why the session is over
+        #: why the session is over; and whether `lost` was told
         self._over: str | None = None
+        self._is_told = False
         #: bytes of messages handled, and how many of them the peer knows of
         self.arrived = 0
         self._told = 0
@@ -123,16 +128,17 @@ class StreamSession:
     def opened(self) -> None:
         """The connection's transport is there."""
         position = self._goes_on_at
-        if position < 0:  # the other end says so
-            return
-        self.flush()
-        with self.lock:
-            self._is_open = True
-            hello = b"" if self._is_fresh else frame(schema.RESUMED.pack(self.arrived))
-            data = hello + self._kept.after(position)
-            self._is_fresh = False
-            if data:
-                write_now(self.transport, data)
+        if position >= 0:  # else the other end says so
+            self.flush()
+            with self.lock:
+                self._is_open = True
+                hello = b"" if self._is_fresh else frame(schema.RESUMED.pack(self.arrived))
+                data = hello + self._kept.after(position)
+                self._is_fresh = False
+                if data:
+                    write_now(self.transport, data)
+        if self._over is not None:  # since this connection was promised
+            self.transport.loseConnection()
 
     def leave(self, why: str) -> None:
         """Let go of the connection, if there is one; nobody is told."""
@@ -177,8 +183,8 @@ class StreamSession:
             self._kept.add(data)
             if self._is_open and self.transport is not None:
                 write_now(self.transport, data)
-        if self._kept.nbytes > MOST_KEPT and self._cut is not None:
-            self.end(f"more than {MOST_KEPT >> 20} MiB wait for it")
+        if self._kept.nbytes > MOST_KEPT and self._is_bounded:
+            self._give_up(f"more than {MOST_KEPT >> 20} MiB wait for it")
 
     def direct(self, data: bytes, written: list[bytes]) -> bool:
         """Keep what another thread is about to write, under `lock`; whether it may."""
@@ -193,19 +199,36 @@ class StreamSession:
             return
         self.send(schema.BYE.pack(reason, returns))
         self.flush()
+        if self._over is not None:
+            return
         self._over = reason
         if self.transport is not None:
             self.transport.loseConnection()
         else:
-            self._lost(reason)
+            self._tell_lost()
+
+    def _give_up(self, why: str) -> None:
+        """End without a good-bye, which would wait behind what the peer does not take."""
+        self._over = why
+        if self.stream is not None and self.transport is not None:
+            self.stream.lose(why)
+        else:
+            self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        if not self._is_told and self._over is not None:
+            self._is_told = True
+            self._lost(self._over)
 
     def beat(self) -> None:
         """Every `BEAT_S`: say that this end is there, and notice where the other is not."""
-        if self.stream is None or self._over is not None:
+        if self.stream is None or self.transport is None:
             return
         self._silent += 1
         if self._silent > SILENT_BEATS:
             self.stream.lose(f"nothing came for {SILENT_BEATS * BEAT_S:g} s")
+            return
+        if self._over is not None:  # the good-bye is on its way, if the peer takes anything
             return
         self._tell_arrived()
         self.flush()
@@ -228,7 +251,8 @@ class StreamSession:
                 continue
             self.arrived += len(payload) + 4
             if number == schema.ARRIVED.number:
-                self._kept.arrived(**fields)
+                with self.lock:  # another thread may be between keeping and writing
+                    self._kept.arrived(**fields)
             elif number == schema.BYE.number:
                 self.may_return = fields["returns"]
                 self._over = fields["reason"]
@@ -267,6 +291,6 @@ class StreamSession:
         self._silent = 0
         if self._over is not None or self._cut is None:
             self._over = self._over or why
-            self._lost(self._over)
+            self._tell_lost()
         else:
             self._cut(why)
