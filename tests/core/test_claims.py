@@ -8,8 +8,7 @@ from tests.support.stimuli import DIGEST, submitted
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.claims import CLAIM_S, GRACE_S
-from twisted_dist.core.scheduler import LEASE_S
-from twisted_dist.core.state import ATTEMPTS_A_GENERATION
+from twisted_dist.core.scheduler import ATTEMPTS_A_GENERATION, LEASE_S
 
 #: a worker that comes back
 W, X = 2, 3

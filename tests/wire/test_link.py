@@ -96,6 +96,10 @@ class Site:
             lambda is_cut: self.told.append("cut" if is_cut else "back"),
         )
 
+    def addresses(self, address):
+        """There is one."""
+        return (address,)
+
     def forget(self):
         """As `Membership`'s."""
         self.forgot += 1

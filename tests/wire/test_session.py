@@ -223,7 +223,8 @@ def test_garbage(pair, garbage):
     assert not pair.dialled.session.may_return
     assert not pair.dialled.received
     assert not pair.dialled.cuts
-    assert len(pair.dialling.cuts) == 1  # it may dial, and will be refused
+    assert len(pair.dialling.lost) == 1  # it is told, and does not come back to say it again
+    assert not pair.dialling.session.may_return
 
 
 def test_positions_that_cannot_be(pair):

@@ -12,7 +12,7 @@ again from what it was made of.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Union
 
 from twisted_dist.aliases import Digest, TaskId
@@ -57,6 +57,10 @@ class Journal:
         self._functions: dict[Digest, bytes] = {}
         #: tasks that run to their end whoever holds futures, as long as they do
         self._runaways: dict[TaskId, Record] = {}
+        #: those of which no future is left here
+        self._unheld: set[TaskId] = set()
+        #: has the scheduler told that a task is of no use here any more
+        self.drop: Callable[[TaskId], None] = lambda task_id: None
         self._cancelled: set[TaskId] = set()
 
     def add_function(self, digest: Digest, payload: bytes) -> None:
@@ -71,7 +75,19 @@ class Journal:
                 self._records.when_done(record, self._has_run)
 
     def _has_run(self, record: Record) -> None:
-        self._runaways.pop(record.id, None)
+        if self._runaways.pop(record.id, None) is not None and record.id in self._unheld:
+            self._unheld.remove(record.id)
+            self.drop(record.id)
+
+    def forget(self, task_id: TaskId) -> bool:
+        """No future of a task is left; whether the scheduler is to be told that, now.
+
+        What runs away is still owed to this client, which so learns when it has ended.
+        """
+        if task_id in self._runaways:
+            self._unheld.add(task_id)
+            return False
+        return self._records.forget(task_id)
 
     def cancel(self, ids: Iterable[TaskId]) -> None:
         """These were cancelled, if the scheduler has heard of it."""

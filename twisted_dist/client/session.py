@@ -97,8 +97,9 @@ class Session:
         )
         self.records = Records(self.log)
         outbox = Outbox()
-        self.sender = Sender(reactor, outbox, self.records.forget, self._unsent)
         self._journal = journal = Journal(self.records)
+        self.sender = Sender(reactor, outbox, journal.forget, self._unsent)
+        journal.drop = self.sender.drop
         self.flow = flow = Flow(reactor, self._count_pending, lambda: self.sender.unsent)
         self.submitter = Submitter(
             outbox, self.records, self.sender.wake, self.sender.drop, journal, flow.wait

@@ -18,7 +18,7 @@ from twisted_dist.core.holders import add_holder, note_size
 from twisted_dist.core.peers import Dropped, SchedulerWorker
 from twisted_dist.core.policy.feeding import expected_s
 from twisted_dist.core.processing import adopt, answered
-from twisted_dist.core.state import ATTEMPTS_A_GENERATION, SchedulerState
+from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import (
     MEMORY,
     NO_WORKER,
@@ -277,9 +277,7 @@ class Claims:
 
     def _adopt_running(self, worker: SchedulerWorker, task: SchedulerTask, attempt: int) -> None:
         state = self._state
-        # one that was never given out in this life has the number at which that begins
-        is_older = task.attempt > attempt and task.attempt % ATTEMPTS_A_GENERATION
-        if task.state not in (WAITING, QUEUED, NO_WORKER) or is_older:
+        if task.state not in (WAITING, QUEUED, NO_WORKER) or task.attempt > attempt:
             if task.state is not PROCESSING or task.processing_on is not worker:
                 state.outbox.drop_id(worker, task.id)
             return

@@ -23,12 +23,14 @@ from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.requests import Requests
 from twisted_dist.core.restart import Restarts
 from twisted_dist.core.retiring import Retiring
-from twisted_dist.core.state import ATTEMPTS_A_GENERATION, SchedulerState
+from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
 from twisted_dist.core.task import SchedulerTask
 
 #: seconds without a heartbeat until a worker is given up
 LEASE_S: Final = 60.0
+#: a task's attempts in one life of the scheduler are fewer
+ATTEMPTS_A_GENERATION: Final = 2**16
 
 #: told of a worker, and of tasks whose copies it has or could not get
 Settle: TypeAlias = Callable[[SchedulerWorker, list[SchedulerTask]], None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from twisted_dist.aliases import Digest, Key, PeerId, TaskId
 from twisted_dist.core.alarms import Alarms
 from twisted_dist.core.demand import Demand, demand_key
@@ -14,9 +12,6 @@ from twisted_dist.core.policy.feeding import AHEAD_S, has_room
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerFunction, SchedulerTask
-
-#: a task's attempts in one life of the scheduler are fewer
-ATTEMPTS_A_GENERATION: Final = 2**16
 
 
 class SchedulerState:
