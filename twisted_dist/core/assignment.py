@@ -56,7 +56,7 @@ def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> No
         if queue is None:
             break
         (task,) = queue.take(1)
-        assign(state, worker, task, expected_s(task.group.function))
+        assign(state, worker, task, expected_s(task.group))
     if worker in state.backlogged and worker.backlog.peek() is None:
         del state.backlogged[worker]
     state.note_room(worker)
@@ -95,7 +95,7 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
     """Spread the common queue's first entry over *takers*, each an equal share of what is left."""
     ready = state.ready
     group = ready.first().group
-    seconds = expected_s(group.function)
+    seconds = expected_s(group)
     tasks = ready.ahead()
     if tasks == 1:  # somebody may wait for just this one
         worker = next(reversed(takers))

@@ -44,7 +44,7 @@ def _give_backlog(state: SchedulerState, victim: SchedulerWorker) -> None:
             if not stealing.is_worth_moving(task, victim, wait_s):
                 return
             backlog.take(1)
-            assign(state, helper, task, expected_s(task.group.function))
+            assign(state, helper, task, expected_s(task.group))
         state.note_room(helper)
         if backlog.peek() is None:
             state.backlogged.pop(victim, None)

@@ -89,7 +89,7 @@ class SchedulerFunction:
 class TaskGroup:
     """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("base", "demand", "first", "function", "is_plain", "options")
+    __slots__ = ("base", "call_bytes", "demand", "first", "function", "is_plain", "options")
 
     def __init__(
         self,
@@ -106,6 +106,8 @@ class TaskGroup:
         self.base = base
         self.options = options
         self.demand = demand
+        #: typical bytes of a call; 0 where they are few
+        self.call_bytes = 0.0
         #: giving one out takes nothing but a thread, for as long as it likes
         self.is_plain = demand is None and not options.timeout_s
 
