@@ -185,7 +185,8 @@ class Outbox:
         """Add a payload, or a batch that is complete."""
         nbytes = sum(map(len, entry.calls)) if isinstance(entry, Batch) else len(entry)
         with self._lock:
-            self.nbytes += nbytes
+            # what was there alone may have been sent by the thread that it came from
+            self.nbytes = self.nbytes + nbytes if self._entries else nbytes
             self._entries.append(entry)
 
     def add(
