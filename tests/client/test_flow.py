@@ -218,6 +218,9 @@ def test_looks_now_and_then(site):
     site.map(call(size=submitting.LOOK_BYTES))
     site.map(call())
     assert len(site.looks) == 3
+    site.outbox.take()
+    site.map(call())
+    assert len(site.looks) == 3
 
 
 def test_parts(site, monkeypatch):
@@ -253,7 +256,7 @@ def test_part_that_fails(site):
 
 
 def test_bytes(site):
-    """`Outbox.nbytes` is what waits there, and begins anew when that was taken."""
+    """`Outbox.nbytes` is what gathers there, and begins anew when that was taken."""
     for _ in range(3):
         site.map(call(size=1000))
     assert 3000 < site.outbox.nbytes < 4000
@@ -261,7 +264,14 @@ def test_bytes(site):
     assert site.outbox.nbytes == 0
     site.map(call(size=1000))
     del site.outbox.alone(10_000)[0]  # as a thread that sends it itself
-    site.map(call(size=10))
-    assert site.outbox.nbytes < 100
+    site.map(call(size=1000))
+    assert site.outbox.nbytes == 0
+    site.map(call(size=1000))
+    assert site.outbox.nbytes > 1000
+    site.outbox.clear()
+    for _ in range(3):
+        site.outbox.put(b"asked")
+        del site.outbox.alone(10_000)[0]
+    assert site.outbox.nbytes == len(b"asked")
     site.outbox.clear()
     assert site.outbox.nbytes == 0

@@ -1,6 +1,7 @@
 """What `SchedulerCore` decides: demands, resources, order, limits, copies, work taken back."""
 
 import pytest
+from attrs import evolve
 
 from tests.core.test_coordination import A, Desk, submit
 from tests.support.stimuli import DIGEST, submitted
@@ -9,6 +10,7 @@ from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import STOP_GRACE_S
 from twisted_dist.core.explain import explain, find
+from twisted_dist.core.policy.feeding import AHEAD_CALL_BYTES
 from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerFunction
 
@@ -269,3 +271,19 @@ def test_story_is_bounded():
     for n in range(100):
         story.note(float(n), "was", range(n, n + 1000), "here")
     assert [entry.now for entry in story.of(95)] == [float(n) for n in range(90, 96)]
+
+
+def test_large_arguments_are_not_given_ahead(desk):
+    """`expected_s` counts what a task's arguments take: a worker is sent few of them ahead."""
+    desk.tell(submitted(A, FIRST))
+    finish(desk, 1, FIRST, seconds=1e-5)  # so short that thousands would go
+    large = b"x" * (AHEAD_CALL_BYTES // 2)
+    out = []
+    for n in range(1, 21):
+        fact = submitted(A, FIRST + n)
+        out += given(desk.tell(evolve(fact, calls=[large])))
+    assert 1 <= len(out) <= 3
+    small = given(desk.tell(submitted(A, FIRST + 100, 50, priority=1)))
+    assert not small
+    finish(desk, 1, *[n for _, n in out])
+    assert desk.core.state.workers[1].processing

@@ -15,7 +15,7 @@ import pytest
 import tests
 from tests.support.daemons import Daemon
 from tests.support.misdeeds import SCHEDULER
-from twisted_dist import Client, LocalCluster
+from twisted_dist import Client, Executor, LocalCluster, get_client
 from twisted_dist.client import flow
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ class Flood:
         words = map(str, (tasks, size, most_pending, most_unsent))
         command = (sys.executable, "-m", "tests.support.flood", address, *words)
         self.client: Daemon = start(*command, cwd=ROOT)
-        self.client.line("^begins")
+        self.client.line("^flows")
 
     def rss(self):
         """The scheduler's memory in MiB."""
@@ -102,3 +102,37 @@ def test_ctrl_c_gets_out(monkeypatch):
             assert client.submit(abs, -1).result(20) == 1
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_executor(monkeypatch):
+    """An `Executor` waits for room without holding up what it waits for, and `shutdown` for it."""
+    with Executor() as executor:
+        executor.submit(abs, -1).result(60)
+        monkeypatch.setattr(flow, "MOST_PENDING", 100)
+        done = []
+        thread = threading.Thread(
+            target=lambda: done.extend(executor.map(abs, range(20_000))), daemon=True
+        )
+        thread.start()
+        thread.join(60)
+        assert done == list(range(20_000))
+        futures = []
+        thread = threading.Thread(
+            target=lambda: futures.extend(executor.submit(abs, n) for n in range(3000)), daemon=True
+        )
+        thread.start()
+        thread.join(60)
+    assert [each.result(0) for each in futures] == list(range(3000))
+
+
+def submitting():
+    """A task that submits more than it may at once, on a worker whose only thread it has."""
+    flow.MOST_PENDING = 100
+    client = get_client()
+    return sum(client.gather(client.map(abs, range(5000))))
+
+
+def test_task_that_submits():
+    """A task that waits for room leaves its place to those that it waits for."""
+    with LocalCluster(1, 1) as cluster, Client(cluster.scheduler_address) as client:
+        assert client.submit(submitting).result(60) == sum(range(5000))

@@ -32,7 +32,6 @@ def main(address, tasks, size, most_pending, most_unsent):
     call = os.urandom(size)
     with Client(address, 20, insecure=True) as client:
         client.submit(work, 0, b"").result(60)
-        print("begins", flush=True)
 
         def submit():
             for start in range(0, tasks, AT_ONCE):
@@ -45,6 +44,8 @@ def main(address, tasks, size, most_pending, most_unsent):
             numbers, futures = part
             most = max(most, client.session._count_pending())
             right += sum(each == (n, call) for n, each in zip(numbers, client.gather(futures)))
+            if part[0].start == 0:
+                print("flows", flush=True)
             del part, futures
         most_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"right": right, "pending": most, "mib": most_kib >> 10}), flush=True)

@@ -173,7 +173,7 @@ class Outbox:
     """Filled by users' threads, emptied by the reactor's; in order.
 
     Attributes:
-        nbytes: of what is there, about.
+        nbytes: of what is there, but for one submission that is alone.
     """
 
     def __init__(self) -> None:
@@ -185,6 +185,7 @@ class Outbox:
         """Add a payload, or a batch that is complete."""
         nbytes = sum(map(len, entry.calls)) if isinstance(entry, Batch) else len(entry)
         with self._lock:
+            # what was there alone may have been sent by the thread that it came from
             self.nbytes = self.nbytes + nbytes if self._entries else nbytes
             self._entries.append(entry)
 
@@ -202,7 +203,6 @@ class Outbox:
         with self._lock:
             if alone and not self._entries:  # somebody may wait for it: what follows gathers
                 batch = Batch(first, options, shared)
-                self.nbytes = pickled.nbytes
                 self._entries.append(batch.send_alone(digest, pickled, keys or []))
                 return batch
             last = self._entries[-1] if self._entries else None

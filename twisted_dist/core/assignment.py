@@ -56,7 +56,7 @@ def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> No
         if queue is None:
             break
         tasks = queue.take(1)
-        assign(state, worker, tasks, expected_s(tasks[0].group.function))
+        assign(state, worker, tasks, expected_s(tasks[0].group))
     if worker in state.backlogged and worker.backlog.peek() is None:
         del state.backlogged[worker]
     state.note_room(worker)
@@ -97,7 +97,7 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
     """Spread the common queue's first entry over *takers*, each an equal share of what is left."""
     ready = state.ready
     group = ready.first().group
-    seconds = expected_s(group.function)
+    seconds = expected_s(group)
     most = ready.ahead()
     if most == 1:  # somebody may wait for just this one
         worker = next(reversed(takers))

@@ -285,7 +285,7 @@ class Claims:
             del state.unrunnable[task]
         waits = worker.dropped[task.id].waits
         answered(worker, task.id, attempt)
-        adopt(state, worker, task, attempt, expected_s(task.group.function))
+        adopt(state, worker, task, attempt, expected_s(task.group))
         if waits:
             self.waits(s.TasksSeceded(worker.id, [task.id], [attempt], True))
         state.note_room(worker)

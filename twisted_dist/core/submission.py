@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from itertools import count, repeat
+from typing import Final
 
 from twisted_dist.aliases import Key, TaskId
 from twisted_dist.core import stimuli as s
@@ -32,6 +33,9 @@ from twisted_dist.core.transitions import (
     release_if_unneeded,
     remember,
 )
+
+#: calls of so many tasks in one message are small
+MANY: Final = 1000
 
 
 class Submissions:
@@ -91,7 +95,10 @@ class Submissions:
             function = state.functions.get(digest)
             if function is None:
                 return None
-            groups.append(TaskGroup(function, fact.first, state.submitted, fact.options, demand))
+            group = TaskGroup(function, fact.first, state.submitted, fact.options, demand)
+            if len(fact.calls) < MANY:
+                group.call_bytes = sum(map(len, fact.calls)) / len(fact.calls) if fact.calls else 0
+            groups.append(group)
         if not groups or (fact.which and max(fact.which) >= len(groups)):
             return None
         return groups

@@ -91,7 +91,7 @@ class SchedulerFunction:
 class TaskGroup:
     """What the tasks of one function in one submission share, stored once."""
 
-    __slots__ = ("age", "demand", "function", "is_plain", "options", "rank")
+    __slots__ = ("age", "call_bytes", "demand", "function", "is_plain", "options", "rank")
 
     def __init__(
         self,
@@ -109,6 +109,8 @@ class TaskGroup:
         self.rank = -options.priority
         self.age = base - first
         self.demand = demand
+        #: typical bytes of a call; 0 where they are few
+        self.call_bytes = 0.0
         #: giving one out takes nothing but a thread, for as long as it likes
         self.is_plain = demand is None and not options.timeout_s
 

@@ -3,7 +3,8 @@
 Theory: a worker must not run dry while an answer travels to the scheduler and new work
 back (about a millisecond, docs/benchmarks.md), and must not hoard work that another could
 have begun, or results that nobody uses yet. So it is fed by *time*: `AHEAD_S` seconds for
-each thread, measured per function, where a result of `AHEAD_BYTES` counts as all of them.
+each thread, measured per function, where a result of `AHEAD_BYTES`, or arguments of
+`AHEAD_CALL_BYTES`, count as all of them.
 Microsecond tasks go out in thousands, long tasks and large results one for each thread.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.task import LOST_BUDGET, SchedulerFunction, SchedulerTask
+from twisted_dist.core.task import LOST_BUDGET, SchedulerTask, TaskGroup
 
 #: seconds of work kept at each thread; tens of round trips, and a stall nobody notices
 AHEAD_S: Final = 0.05
@@ -24,15 +25,22 @@ LEAST_S: Final = 0.00001
 SUSPECT_AFTER: Final = 2
 #: bytes of results that may be made ahead at each thread
 AHEAD_BYTES: Final = 64 * 2**20
+#: bytes of arguments that go ahead to each thread: they wait in buffers until the worker takes
+#: them, and one that is stopped is given up when too much does (`wire.session.MOST_KEPT`)
+AHEAD_CALL_BYTES: Final = 4 * 2**20
 #: tasks at one worker, however short; a frame of so many stays well under its bound
 MOST_AHEAD: Final = 8192
 
 
-def expected_s(function: SchedulerFunction | None) -> float:
-    """Seconds that a task of *function* counts as."""
+def expected_s(group: TaskGroup) -> float:
+    """Seconds that a task of *group* counts as."""
+    function = group.function
     if function is None or function.duration is None:
         return UNKNOWN_S
-    return max(function.duration, LEAST_S, function.nbytes * (AHEAD_S / AHEAD_BYTES))
+    seconds = max(function.duration, LEAST_S, function.nbytes * (AHEAD_S / AHEAD_BYTES))
+    if group.call_bytes:
+        seconds = max(seconds, group.call_bytes * (AHEAD_S / AHEAD_CALL_BYTES))
+    return seconds
 
 
 def has_room(worker: SchedulerWorker) -> bool:

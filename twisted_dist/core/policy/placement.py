@@ -31,7 +31,7 @@ LEAST_BYTES: Final = 64
 
 def wait_s(worker: SchedulerWorker, task: SchedulerTask) -> float:
     """Seconds until *worker* would begin *task*, after all that waits there already."""
-    waiting = len(worker.backlog) * expected_s(task.group.function)
+    waiting = len(worker.backlog) * expected_s(task.group)
     return (worker.occupancy + waiting) / worker.nthreads
 
 
