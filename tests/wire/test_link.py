@@ -12,7 +12,14 @@ from twisted.python.failure import Failure
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
 from twisted_dist.wire import commands, link, schema
 from twisted_dist.wire.frames import FrameDecoder, frame
-from twisted_dist.wire.link import FIRST_RETRY_S, MOST_RETRY_S, REFUSED_RETRY_S, SchedulerLink
+from twisted_dist.wire.link import (
+    FIRST_RETRY_S,
+    MOST_RETRY_S,
+    OTHERS_EVERY,
+    OTHERS_S,
+    REFUSED_RETRY_S,
+    SchedulerLink,
+)
 from twisted_dist.wire.session import BEAT_S, SILENT_BEATS
 
 TOKEN = b"t" * 16
@@ -79,6 +86,7 @@ class Site:
         self.told = []
         self.forgot = 0
         self.dials = []
+        self.dialled = []
         self.returns = True
         monkeypatch.setattr(link, "enter", self._enter)
         self.link = SchedulerLink(
@@ -97,14 +105,15 @@ class Site:
         )
 
     def addresses(self, address):
-        """There is one."""
-        return (address,)
+        """There are two."""
+        return (address, "other:1")
 
     def forget(self):
         """As `Membership`'s."""
         self.forgot += 1
 
     async def _enter(self, reactor, address, kind, membership, timeout_s):
+        self.dialled.append((address, timeout_s))
         self.dials.append(defer.Deferred())
         return await self.dials[-1]
 
@@ -234,6 +243,25 @@ def test_resume_that_fails(site):
     site.clock.advance(MOST_RETRY_S)
     proto = site.connect()
     assert proto.asked[0][0] is commands.Resume
+
+
+def test_other_addresses(site):
+    """`SchedulerLink` tries the others of its access now and then, and stays at none in vain."""
+    site.link.dial()
+    for _ in range(5):  # it was never there: whoever starts a member means the address it gave
+        site.refuse()
+        site.clock.advance(MOST_RETRY_S)
+    site.connect().say_yes()
+    site.link.welcomed(TOKEN, LIFE)
+    site.link.session.stream.connectionLost()
+    site.dialled.clear()
+    for _ in range(2 * OTHERS_EVERY):
+        site.refuse()
+        site.clock.advance(MOST_RETRY_S)
+    others = [n for n, (address, _) in enumerate(site.dialled, 1) if address == "other:1"]
+    assert others == [OTHERS_EVERY]
+    assert site.dialled[OTHERS_EVERY - 1][1] == OTHERS_S
+    assert {address for address, _ in site.dialled} == {"h:1", "other:1"}
 
 
 def test_lost_while_it_is_told(site):

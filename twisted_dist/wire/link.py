@@ -22,6 +22,10 @@ from twisted_dist.wire.session import BEAT_S, StreamSession
 #: waits for its members (`core.claims.GRACE_S`): several times the longest
 FIRST_RETRY_S: Final = 0.1
 MOST_RETRY_S: Final = 1.0
+#: each so many attempts go to another address, which nobody may ever have listened at: they
+#: may not take long, or the scheduler's own would be tried too seldom
+OTHERS_EVERY: Final = 4
+OTHERS_S: Final = 2.0
 #: and one that has said no
 REFUSED_RETRY_S: Final = 5.0
 
@@ -206,9 +210,11 @@ class SchedulerLink:
             AccessError: it is another's, or there is no access for it here.
         """
         address = self._address
-        if self._tried:  # it may have begun anew at another of those that the access names
+        if self._tried and self._tried % OTHERS_EVERY == 0:
+            # it may have begun anew at another of those that the access names
             known = self._membership.addresses(address)
-            address = known[self._tried % len(known)]
+            address = known[(self._tried // OTHERS_EVERY) % len(known)]
+            timeout_s = min(timeout_s, OTHERS_S)
         proto = await enter(self._reactor, address, self._kind, self._membership, timeout_s)
         session = self.session
         if session is not None and session.token and not session.is_over:

@@ -47,7 +47,7 @@ class StreamSession:
         lost: called once, with one line that says why, when the session is over.
         turned: called after each batch of bytes, to flush what it led to.
         cut: called with one line that says why when a connection is lost, after which another
-            may come (`adopt`). Without it, that is the end.
+            may come (`resume`, `resumed`). Without it, that is the end.
         max_bytes: bound of one frame.
         is_bounded: the peer is given up where more than `MOST_KEPT` waits for it. Who dials
             limits what is sent by other means (`client.flow`), or has it all said again.
