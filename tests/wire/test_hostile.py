@@ -8,7 +8,7 @@ from twisted.internet.testing import StringTransport
 from tests.support.registering import expire, register_client, register_worker, silent_scheduler
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import invariants
-from twisted_dist.wire import schema
+from twisted_dist.wire import schema, scheduler_end
 from twisted_dist.wire.frames import frame
 
 CLIENT, WORKER, OTHER = 1, 2, 3
@@ -24,6 +24,7 @@ VALUES = {
     "str": word,
     "bytes": st.sampled_from([DIGEST, b"unknown"]),
     "bool": st.booleans(),
+    "number": small | st.sampled_from([-1, 0.5, 1e300]),
     "any": st.none() | st.lists(ids, max_size=2),
     "ints": st.lists(ids | small, max_size=3),
     "strs": st.lists(word, max_size=2),
@@ -46,8 +47,8 @@ VALUES = {
     ),
     "metrics": st.dictionaries(word, st.integers(-(2**63), 2**64 - 1) | st.floats(), max_size=2),
 }
-FROM_CLIENT = range(schema.FUNCTION.number, schema.QUERY.number + 1)
-FROM_WORKER = range(schema.DONE.number, schema.HEARTBEAT.number + 1)
+FROM_CLIENT = (*scheduler_end._FROM_CLIENT, schema.QUERY.number)
+FROM_WORKER = tuple(scheduler_end._FROM_WORKER)
 
 
 @st.composite

@@ -95,6 +95,7 @@ class Claims:
             f"{len(self._running)} running tasks of theirs are nobody's, so far",
             is_warning=True,
         )
+        self._returned.clear()
         for task in [t for t in state.tasks.values() if t.group.function is None]:
             if task.state is RELEASED and (task.waiters or task.wanted_by):
                 activate(state, task)  # finds that it is lost, and says so
@@ -125,12 +126,14 @@ class Claims:
         waiting = frozenset(fact.waiting)
         unknown = []
         for task_id, attempt in zip(fact.ids, fact.attempts):
+            task = self._state.tasks.get(task_id)
+            if task_id in worker.dropped or (task is not None and task.processing_on is worker):
+                continue  # it was said before
             # a thread is used, whoever the task may be
             waits = task_id in waiting
             worker.dropped[task_id] = Dropped(attempt, (), waits)
             worker.is_odd = True
             worker.busy += not waits
-            task = self._state.tasks.get(task_id)
             if task is None:
                 self._running[task_id] = Running(worker, attempt)
                 unknown.append(task_id)
@@ -150,7 +153,8 @@ class Claims:
         worker.is_cut = False
         state.unbalanced = True
         state.touch(worker)
-        self._returned.add(worker)
+        if state.recovering:
+            self._returned.add(worker)
         if state.recovering and len(self._returned) >= self._expected:
             self._end_grace()
 
