@@ -8,7 +8,7 @@ from twisted.internet.testing import StringTransport
 from tests.support.registering import expire, register_client, register_worker, silent_scheduler
 from twisted_dist.aliases import CLIENT_SHIFT
 from twisted_dist.core import invariants
-from twisted_dist.wire import schema, scheduler_end
+from twisted_dist.wire import scheduler_end, schema
 from twisted_dist.wire.frames import frame
 
 CLIENT, WORKER, OTHER = 1, 2, 3
