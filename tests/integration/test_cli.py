@@ -110,6 +110,8 @@ BAD = {
     "no host": (("dworker", ":8786"), "not HOST:PORT"),
     "port out of range": (("dworker", "192.168.0.1:87860"), "1 to 65535"),
     "port of words": (("dscheduler", "--port", "http"), "'http' is not a port"),
+    "lease too short": (("dscheduler", "--lease", "5"), "too short for a lease"),
+    "lease of words": (("dscheduler", "--lease", "soon"), "soon"),
     "own port out of range": (("dscheduler", "--port", "87860"), "'87860' is not a port"),
     "a name for two": (("dworker", "h:1", "--nprocs", "2", "--name", "x"), "--name is for one"),
     "no threads": (("dworker", "h:1", "--nthreads", "0"), "'0' is not a count"),

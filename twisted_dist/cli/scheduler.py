@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.cli.daemon import Daemon, checked_access, tune_collector, warn_insecure
@@ -10,6 +10,19 @@ from twisted_dist.cli.inherited import host_of, inherited_socket
 from twisted_dist.cli.options import FLAGS, HTTP_PORT, DaemonOptions, port_number
 from twisted_dist.cli.ports import bind, bind_http
 from twisted_dist.cli.unit import socket_unit
+from twisted_dist.core.scheduler import LEASE_S
+from twisted_dist.services.lifetime import as_seconds
+
+#: seconds: less would give up members whose connection is still taken to be alive
+LEAST_LEASE_S: Final = 20.0
+
+
+def lease(text: str) -> float:
+    """A lease from an option; ValueError's words are shown to the user."""
+    seconds = as_seconds(text)
+    if seconds < LEAST_LEASE_S:
+        raise ValueError(f"{text!r} is too short for a lease: {LEAST_LEASE_S:g} s at least")
+    return seconds
 
 
 class Options(DaemonOptions):
@@ -28,6 +41,14 @@ class Options(DaemonOptions):
     optParameters: ClassVar = [
         ["host", None, None, "Address to listen on and to be known by (default: every interface)"],
         ["port", None, DEFAULT_PORT, "Port to listen on; 0 takes any free one", port_number],
+        [
+            "lease",
+            None,
+            LEASE_S,
+            "A worker or client that was not heard of for so long is given up: 60, '2 min'; 20 s "
+            "at least, as a silent connection is dialled again after 15",
+            lease,
+        ],
         HTTP_PORT,
     ]
     optFlags: ClassVar = [
@@ -62,7 +83,9 @@ def makeService(options: Options) -> Any:
     else:
         host = host or host_of(bound)
     http = bind_http(options.program, options["http-port"], options["host"])
-    scheduler = Scheduler(host=host, port=options["port"], insecure=insecure)
+    scheduler = Scheduler(
+        host=host, port=options["port"], insecure=insecure, lease_s=options["lease"]
+    )
     scheduler.adopt(bound)
 
     def begin(daemon: Daemon) -> None:
