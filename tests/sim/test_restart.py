@@ -50,3 +50,14 @@ def test_long_tasks_go_on(cluster):
     assert cluster.net.clock.rightNow < 15.0
     del xs
     left_clean(cluster, client)
+
+
+def test_functions_that_nobody_uses_just_then(cluster):
+    """A function whose tasks have all ended can be used again after a restart."""
+    client = cluster.client()
+    assert cluster.wait(client.submit(t.double, 1).result()) == 2
+    cluster.net.run_for(1.0)
+    assert not client.session.records.all()
+    cluster.wait(cluster.restart_scheduler(1.0))
+    assert cluster.wait(client.submit(t.double, 2).result()) == 4
+    left_clean(cluster, client)

@@ -106,7 +106,8 @@ class Journal:
         orphans = [r.id for r in living if r.origin is None and r.value is None]
         origins = _all_of(each.origin for each in [*living, *self._runaways.values()])
         batches = [each for each in origins if isinstance(each, Batch) and each.payloads]
-        out = [self._functions[each] for each in dict.fromkeys(_digests(batches))]
+        # all of them: those that only earlier tasks had may be used again, and are not sent twice
+        out = list(self._functions.values())
         data = [each for each in origins if isinstance(each, Data)]
         for start in range(0, len(data), AT_ONCE):
             part = data[start : start + AT_ONCE]
@@ -147,8 +148,3 @@ def _all_of(origins: Iterable[Origin | None]) -> list[Origin]:
                     seen[needed] = None
                     stack.append(needed)
     return sorted(seen, key=lambda each: each.first)
-
-
-def _digests(batches: Iterable[Batch]) -> Iterable[Digest]:
-    for batch in batches:
-        yield from batch.digests
