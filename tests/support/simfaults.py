@@ -214,7 +214,9 @@ class Faults:
             "client": self._clients(),
         }[kind]
         # one that is stopped already would be so for longer than a lease
-        awake = [ip for ip in others if not self._net.hosts[ip].is_asleep]
+        # and one that is dead is not there to be stopped
+        hosts = self._net.hosts
+        awake = [ip for ip in others if ip in hosts and not hosts[ip].is_asleep]
         if awake:
             ip = self._random.choice(awake)
             seconds = self._random.choice(SHORT_S) if kind == "scheduler" else self._seconds()
