@@ -79,7 +79,6 @@ def test_same_seed_same_log(seed, tmp_path):
     assert logs[0] == logs[1] == logs[2]
 
 
-@pytest.mark.slow  # it tries the simulation, which is the same on every interpreter
 @pytest.mark.parametrize("mutation", SIGNS, ids=lambda mutation: mutation.__name__)
 def test_mutation_is_found(mutation, monkeypatch):
     """A bug of the core that is put in shows within some seeds, as what it is."""
