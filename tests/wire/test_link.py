@@ -165,7 +165,7 @@ def test_registers(site):
     proto.say_yes()
     site.link.welcomed(TOKEN, LIFE)
     assert site.link.is_connected
-    assert not site.link.is_dialling
+    assert site.link._dialling is None
     site.link.send(schema.HEARTBEAT.pack({}))
     site.link.flush()
     assert schema.HEARTBEAT.number in [number for number, _ in proto.said()]
@@ -270,7 +270,7 @@ def test_lost_while_it_is_told(site):
     proto = site.connect()
     proto.stream.makeConnection(proto.transport)
     proto.lose()
-    assert site.link.is_dialling
+    assert site.link._dialling is not None
     proto.answer.callback(None)
     assert len(site.dials) == 3
     site.connect().say_yes()
@@ -284,7 +284,7 @@ def test_silence(site):
         site.clock.advance(BEAT_S)
     assert proto.transport.disconnecting
     proto.lose()
-    assert site.link.is_dialling
+    assert site.link._dialling is not None
 
 
 def test_cut_before_the_welcome(site):
@@ -315,7 +315,7 @@ def test_first_registration_is_refused(site):
     site.link.dial()
     site.connect().say_no(RefusedError("no"))
     assert site.told == [("failed", RefusedError)]
-    assert not site.link.is_dialling
+    assert site.link._dialling is None
     assert site.link.session is None
 
 
@@ -350,7 +350,7 @@ def test_closed(site, when):
     site.told.clear()
     site.link.close("bye")
     assert not site.clock.getDelayedCalls()
-    assert not site.link.is_dialling
+    assert site.link._dialling is None
     if when == "welcome":
         assert protos[0].said()[-1][1] == {"reason": "bye", "returns": False}
         assert protos[0].transport.disconnecting

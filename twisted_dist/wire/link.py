@@ -104,11 +104,6 @@ class SchedulerLink:
         """Whether what is said now is on its way."""
         return self.session is not None and self.session.stream is not None
 
-    @property
-    def is_dialling(self) -> bool:
-        """Whether a connection is being made, or waited for."""
-        return self._dialling is not None
-
     # -- life
 
     def dial(self) -> None:
