@@ -16,7 +16,7 @@ setup(
     packages=[*find_packages(include=["twisted_dist", "twisted_dist.*"]), "twisted.plugins"],
     package_data={"twisted_dist": ["py.typed"]},
     install_requires=[
-        "twisted>=24.7",
+        "twisted[conch]>=24.7",
         "msgpack>=1.0",
         "cloudpickle>=3.0",
         "psutil>=5.9",

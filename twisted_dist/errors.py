@@ -4,6 +4,7 @@ The tree::
 
     TwistedDistError
     ├── ConnectError            the scheduler or worker could not be reached
+    │   └── SSHError            a host could not be entered over SSH
     ├── ConnectionClosedError   it was reached and then went away
     ├── ProtocolError           bytes that are not our protocol, or over a bound
     ├── RefusedError            the other side understood and said no
@@ -42,6 +43,7 @@ __all__ = [
     "RefusedError",
     "RemoteError",
     "RemoteTraceback",
+    "SSHError",
     "TaskError",
     "TaskKilledError",
     "TaskStopped",
@@ -64,6 +66,27 @@ class TwistedDistError(Exception):
 
 class ConnectError(TwistedDistError):
     """Nothing answered at the address within the time given."""
+
+
+class SSHError(ConnectError):
+    """A host could not be entered over SSH, or not be worked with there.
+
+    Attributes:
+        kind: one word for what it is, for programs and tables: ``name`` (does not resolve),
+            ``unreachable`` (nothing answers in time, or no route), ``refused`` (nobody listens),
+            ``protocol`` (no SSH, or nothing in common with it), ``host-key`` (unknown),
+            ``host-key-changed``, ``auth``, ``command`` (entered, but it runs nothing),
+            ``lost``, ``settings`` (the configuration cannot be meant).
+        is_passing: whether it may be otherwise in a moment, so that trying again is sensible.
+    """
+
+    def __init__(self, message: str, kind: str, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.is_passing = is_passing
+
+    def __reduce__(self) -> tuple[type[SSHError], tuple[str, str, bool]]:
+        return type(self), (str(self), self.kind, self.is_passing)
 
 
 class ConnectionClosedError(TwistedDistError):
