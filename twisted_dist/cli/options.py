@@ -11,8 +11,6 @@ from twisted.python import usage
 
 from twisted_dist.address import MAX_PORT
 from twisted_dist.cli.unit import service_unit
-from twisted_dist.core.options import as_amounts
-from twisted_dist.errors import UsageProblem
 from twisted_dist.version import VERSION
 
 #: exit status for a command line that cannot be meant (as of getopt's and argparse's users)
@@ -101,17 +99,3 @@ class DaemonOptions(usage.Options):
         """Show the version and exit."""
         print(f"{self.program} (twisted-dist) {VERSION}")
         raise SystemExit(0)
-
-
-def amounts(text: str) -> dict[str, float]:
-    """``GPU=2 memory=16e9`` as ``{name: amount}``."""
-    found: dict[str, float] = {}
-    for each in text.replace(",", " ").split():
-        name, _, amount = each.partition("=")
-        try:
-            found[name] = float(amount)
-            as_amounts(found)
-        except ValueError as problem:
-            why = str(problem) if isinstance(problem, UsageProblem) else "NAME=AMOUNT is meant"
-            raise ValueError(f"'{each}' is not a resource: {why}") from None
-    return found

@@ -14,11 +14,11 @@ from twisted_dist.cli.options import (
     FLAGS,
     HTTP_PORT,
     DaemonOptions,
-    amounts,
     port_number,
     positive,
 )
 from twisted_dist.cli.ports import bind, bind_http
+from twisted_dist.core.options import read_amounts
 from twisted_dist.errors import UsageProblem
 from twisted_dist.segments.files import on_disk
 from twisted_dist.services.lifetime import Lifespan, as_seconds
@@ -66,7 +66,7 @@ class Options(DaemonOptions):
             None,
             {},
             "What tasks may ask for with resources=, such as  'GPU=2 memory=16e9'",
-            amounts,
+            read_amounts,
         ],
         [
             "memory-limit",
