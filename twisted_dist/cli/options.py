@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from twisted.python import usage
 
 from twisted_dist.address import MAX_PORT
+from twisted_dist.cli.standard_input import STDIN
 from twisted_dist.cli.unit import service_unit
 from twisted_dist.version import VERSION
 
@@ -31,6 +32,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def silence(text: str) -> float:
+    """Seconds of silence from an option; ValueError's words are shown to the user."""
+    from twisted_dist.services.lifetime import as_seconds
+
+    seconds = as_seconds(text)
+    if not seconds:
+        raise ValueError(f"{text!r} is no time: more than 0 seconds")
+    return seconds
+
+
 def place(text: str) -> tuple[str | None, int]:
     """``PORT`` or ``HOST:PORT``, of which no host is None; ValueError's words are shown."""
     host, _, port = text.rpartition(":")
@@ -38,12 +49,22 @@ def place(text: str) -> tuple[str | None, int]:
 
 
 #: options that are paths
-_PATHS = ("--access-file", "--local-directory")
+_PATHS = ("--access-file", "--network-file", "--local-directory")
+#: options whose value may be standard input, which a service has none of
+_FROM_STDIN = ("--access-file", "--network-file")
 
 #: what all daemons have
 FLAGS = [
     ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
     ["print-unit", None, "Print a unit for systemd that starts this, with these options"],
+]
+STDIN_SILENCE = [
+    "stdin-silence",
+    None,
+    None,
+    "With --until-stdin-closes: end, too, when nothing came on standard input for so long: 60, "
+    "'2 min' (default: silence means nothing)",
+    silence,
 ]
 HTTP_PORT = [
     "http-port",
@@ -104,7 +125,12 @@ class DaemonOptions(CommandOptions):
 
     def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
         """Print the unit that was asked for."""
+        if self["stdin-silence"] is not None and not self["until-stdin-closes"]:
+            self.refuse("--stdin-silence is for --until-stdin-closes: give that too")
         if self["print-unit"]:
+            for option, value in pairs:
+                if option in _FROM_STDIN and value == STDIN:
+                    self.refuse(f"{option}: a service has no standard input; give a file")
             given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
             print(service_unit(self.program, self.description, [*given, *words]), end="")
             raise SystemExit(0)
