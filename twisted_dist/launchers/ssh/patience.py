@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -28,20 +29,20 @@ class Patience:
         self._since = 0.0
         #: how many waits for people there are; time runs only without any
         self._pauses = 0
-        self._limited: Deferred[object] | None = None
+        self._limited: Deferred[Any] | None = None
         self._call: IDelayedCall | None = None
 
     def limit(self, waiting: Deferred[T]) -> Deferred[T]:
         """Cancel *waiting* once the time is up; `is_over` tells that from other cancels."""
 
-        def done(result: object) -> object:
+        def done(result: T | Failure) -> T | Failure:
             self._stop()
             self._limited = None
             return result
 
         self._limited = waiting
         self._run()
-        return waiting.addBoth(done)  # type: ignore[return-value]
+        return waiting.addBoth(done)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
