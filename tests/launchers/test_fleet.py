@@ -12,9 +12,10 @@ from tests.support.farhosts import FarClient
 from twisted_dist.errors import ClusterError, SSHError
 from twisted_dist.launchers.cluster.dialling import Dialling
 from twisted_dist.launchers.cluster.far_daemon import END_S, SIGNAL_S
-from twisted_dist.launchers.cluster.fleet import START_S, Fleet, Policy
+from twisted_dist.launchers.cluster.fleet import START_S, Fleet
 from twisted_dist.launchers.cluster.keeper import MOST_STILLBORN, Start
 from twisted_dist.launchers.cluster.plan import make_plan
+from twisted_dist.launchers.cluster.policy import Policy
 from twisted_dist.launchers.cluster.station import PATIENCE_S, Station
 from twisted_dist.launchers.hosts.spec import HostSpec
 from twisted_dist.launchers.ssh.interface import Ending, How
@@ -67,6 +68,7 @@ class World:
         self.client = FarClient(*hosts)
         self.watching = Watching()
         self.unfit = unfit or {}
+        self.located = []
         self.on_start = on_start or self.come_up
         for host in self.client.hosts.values():
             host.on_start = self.on_start
@@ -87,7 +89,9 @@ class World:
                 company,
             )
 
-        self.fleet = Fleet(self.clock, make_plan(specs), policy or Policy(), station, self.watching)
+        self.fleet = Fleet(
+            self.clock, make_plan(specs), policy or Policy(), station, self.located.append
+        )
         self.starting = self.fleet.start()
         self.outcome = []
         self.starting.addBoth(self.outcome.append)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -12,11 +14,14 @@ from twisted_dist.address import DEFAULT_PORT
 from twisted_dist.cli import scheduler, worker
 from twisted_dist.cli.options import CommandOptions, port_number, positive
 from twisted_dist.errors import UsageProblem
-from twisted_dist.launchers.cluster.fleet import Policy
 from twisted_dist.launchers.cluster.plan import Plan, WorkerOptions, make_plan
+from twisted_dist.launchers.cluster.policy import Policy
+from twisted_dist.launchers.cluster.request import Request, SSHOptions
+from twisted_dist.launchers.far_side.command import Surroundings
 from twisted_dist.launchers.hosts.hostfile import parse
 from twisted_dist.launchers.hosts.spec import HostSpec
 from twisted_dist.launchers.hosts.words import words
+from twisted_dist.launchers.ssh.settings import Strictness
 
 #: options of workers that are given to ``dworker`` as they are
 PASSED_ON: Final = ("memory-limit", "local-directory", "worker-port", "preload", "lifetime")
@@ -165,7 +170,7 @@ class Options(CommandOptions):
 
     def _workers(self) -> WorkerOptions:
         extra = [f"--{each}={self[each]}" for each in PASSED_ON if self[each] is not None]
-        extra += [f"--{each}" for each in ("insecure", "no-nanny") if self[each]]
+        extra += ["--no-nanny"] if self["no-nanny"] else []
         return WorkerOptions(nprocs=self["nprocs"], nthreads=self["nthreads"], extra=tuple(extra))
 
     def _see_that_daemons_take(self) -> None:
@@ -181,7 +186,28 @@ class Options(CommandOptions):
                 # directories are the hosts'
                 of.parseOptions([w for w in given if not w.startswith("--local-directory")])
 
-    @property
-    def policy(self) -> Policy:
-        """With how little the cluster begins."""
-        return Policy(require_all=bool(self["require-all"]), min_workers=self["min-workers"])
+    def request(self) -> Request:
+        """The cluster that is wanted."""
+        assert self.plan is not None
+        local = self["local-directory"]
+        return Request(
+            plan=self.plan,
+            policy=Policy(require_all=bool(self["require-all"]), min_workers=self["min-workers"]),
+            ssh=SSHOptions(
+                user=self["ssh-username"],
+                port=self["ssh-port"],
+                key=self["ssh-private-key"],
+                config_file=self["ssh-config"],
+                strictness=Strictness.ACCEPT_NEW if self["accept-new"] else None,
+                fingerprints=tuple(self.fingerprints),
+                command=tuple(shlex.split(self["ssh-command"] or "")),
+            ),
+            surroundings=Surroundings(
+                python=self["remote-python"],
+                here=sys.executable,
+                activate=self["activate"] or "",
+                env=self.environment,
+            ),
+            directories=() if local is None else (local,),
+            is_insecure=bool(self["insecure"]),
+        )

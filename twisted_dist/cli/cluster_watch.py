@@ -49,7 +49,8 @@ class ClusterWatch:
         }
         self._rows = {str(each.spec): _Row(Stage.WAITING, "") for each in plan.places}
         self._workers = {str(each.spec): each.workers for each in plan.places}
-        self._registered = 0
+        #: lines in which workers have said that they were registered
+        self.registered = 0
         screen.show_table(self.table)
 
     def say(self, text: str, *, is_error: bool = False) -> None:
@@ -60,6 +61,8 @@ class ClusterWatch:
 
     def line(self, label: str, text: str, is_error: bool) -> None:
         """As `Watch` says."""
+        if text.startswith(WORKER_REGISTERED):
+            self.registered += 1
         if self._files is not None:
             self._files.line(self._daemons[label].log_name, text)
             if not text.startswith((SCHEDULER_STARTED, WORKER_REGISTERED)):

@@ -10,8 +10,8 @@ from typing import Any, cast
 from twisted_dist.cli.inherited import name_sockets
 
 
-def _run(module_name: str) -> int:
-    name_sockets(os.environ)  # before anything of Twisted
+def _begin() -> None:
+    """What comes before anything of Twisted: log to standard error, and our reactor."""
     from twisted.internet.main import installReactor
     from twisted.logger import (
         FilteringLogObserver,
@@ -24,10 +24,6 @@ def _run(module_name: str) -> int:
 
     from twisted_dist.wire.reactor import make_reactor
 
-    module: Any = importlib.import_module(module_name)
-    options = module.Options()
-    options.parseOptions(sys.argv[1:])
-
     def not_told_yet(event: Any) -> Any:
         """What a daemon has said on standard error itself is not said there again."""
         return PredicateResult.no if event.get("told") else PredicateResult.maybe
@@ -38,6 +34,14 @@ def _run(module_name: str) -> int:
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     installReactor(make_reactor())
+
+
+def _run(module_name: str) -> int:
+    name_sockets(os.environ)  # before anything of Twisted
+    module: Any = importlib.import_module(module_name)
+    options = module.Options()
+    options.parseOptions(sys.argv[1:])
+    _begin()
     daemon = module.makeService(options)
     from twisted.internet import reactor
 
@@ -55,6 +59,24 @@ def dscheduler() -> int:
 def dworker() -> int:
     """Entry point of ``dworker``."""
     return _run("twisted_dist.cli.worker")
+
+
+def dcluster() -> int:
+    """Entry point of ``dcluster``."""
+    from twisted_dist.cli.cluster import Options
+
+    options = Options()
+    options.parseOptions(sys.argv[1:])
+    _begin()
+    from twisted.internet import reactor
+
+    from twisted_dist.cli.cluster_run import ClusterRun
+
+    running: Any = reactor
+    run = ClusterRun(running, options, options.request())
+    running.callWhenRunning(run.begin)
+    running.run()
+    return run.exit_status
 
 
 def daccess() -> int:

@@ -71,10 +71,10 @@ class FarDaemon:
         self.is_up = False
 
     def _told(self, line: str) -> None:
+        self._tell(line, False)
         if line.startswith((SCHEDULER_STARTED, WORKER_REGISTERED)):
             self.is_up = True
             self._announced(line)
-        self._tell(line, False)
 
     def _complained(self, line: str) -> None:
         self.tail.append(line)

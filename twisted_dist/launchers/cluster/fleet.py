@@ -10,34 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from attrs import frozen
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from twisted_dist.errors import ClusterError
 from twisted_dist.launchers.cluster.far_daemon import SCHEDULER_STARTED
 from twisted_dist.launchers.cluster.plan import Daemon, Place, Plan
+from twisted_dist.launchers.cluster.policy import Policy
 from twisted_dist.launchers.cluster.station import Company, Station
-from twisted_dist.launchers.cluster.watch import Watch
 
 #: seconds that hosts which were entered wait for the others, before the scheduler starts
 GATHER_S: Final = 5.0
 #: seconds until a scheduler must have said where it is, and after that until workers must have
 #: registered: a machine that is busy takes some for the first import of everything
 START_S: Final = 60.0
-
-
-@frozen(kw_only=True)
-class Policy:
-    """With how little a cluster begins.
-
-    Attributes:
-        require_all: no host may fail.
-        min_workers: so many must have registered.
-    """
-
-    require_all: bool = False
-    min_workers: int = 1
 
 
 class Fleet:
@@ -48,7 +34,7 @@ class Fleet:
         plan: what is meant.
         policy: with how little it begins.
         station: makes the station of a place, which belongs to the company that it is given.
-        watch: is told.
+        locate: called with the scheduler's address, each time that it has started.
 
     Attributes:
         address: of the scheduler, once it has said so.
@@ -61,12 +47,12 @@ class Fleet:
         plan: Plan,
         policy: Policy,
         station: Callable[[Place, Company], Station],
-        watch: Watch,
+        locate: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._plan = plan
         self._policy = policy
-        self._watch = watch
+        self._locate = locate
         self.stations = [station(place, self) for place in plan.places]
         self._starting: Deferred[str] | None = None
         self._located: Deferred[str] = Deferred()
@@ -145,9 +131,13 @@ class Fleet:
             )
 
     async def end(self) -> Sequence[str]:
-        """End everything; the hosts on which something may live on."""
+        """End everything, the scheduler last; the hosts on which something may live on."""
         if self._starting is not None:
             self._starting.cancel()
+        await gatherResults(
+            [Deferred.fromCoroutine(each.end_workers()) for each in self.stations],
+            consumeErrors=True,
+        )
         known = await gatherResults(
             [Deferred.fromCoroutine(each.end()) for each in self.stations], consumeErrors=True
         )
@@ -157,8 +147,11 @@ class Fleet:
 
     def on_announced(self, station: Station, daemon: Daemon, line: str) -> None:
         """As `Company` says."""
-        if daemon.is_scheduler and not self._located.called:
-            self._located.callback(line.removeprefix(SCHEDULER_STARTED).strip())
+        if daemon.is_scheduler:
+            address = line.removeprefix(SCHEDULER_STARTED).strip()
+            self._locate(address)
+            if not self._located.called:
+                self._located.callback(address)
         self._look_whether_settled()
 
     def on_over(self, station: Station, daemon: Daemon) -> None:

@@ -142,8 +142,19 @@ class Station:
             if daemon.is_scheduler:
                 self._keep(daemon)
 
+    async def end_workers(self) -> None:
+        """End its workers, and start nothing any more."""
+        self._is_ending = True
+        await gatherResults(
+            [
+                Deferred.fromCoroutine(keeper.end())
+                for daemon, keeper in self._keepers.items()
+                if not daemon.is_scheduler
+            ]
+        )
+
     async def end(self) -> bool:
-        """End its daemons and leave it; False where nobody knows whether some live on."""
+        """End all its daemons and leave it; False where nobody knows whether some live on."""
         self._is_ending = True
         known = await gatherResults(
             [Deferred.fromCoroutine(each.end()) for each in self._keepers.values()]
