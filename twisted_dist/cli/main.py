@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any, cast
 
 from twisted_dist.cli.inherited import name_sockets
+
+
+def _end_by_interrupt() -> None:
+    """Until there is something to stop, Ctrl-C just ends this: without a traceback.
+
+    A KeyboardInterrupt may be lost in what is imported, too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _begin() -> None:
@@ -37,6 +46,7 @@ def _begin() -> None:
 
 
 def _run(module_name: str) -> int:
+    _end_by_interrupt()
     name_sockets(os.environ)  # before anything of Twisted
     module: Any = importlib.import_module(module_name)
     options = module.Options()
@@ -63,6 +73,7 @@ def dworker() -> int:
 
 def dcluster() -> int:
     """Entry point of ``dcluster``."""
+    _end_by_interrupt()
     from twisted_dist.cli.cluster import Options
 
     options = Options()

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from twisted_dist.access.home import Home
-from twisted_dist.errors import ClusterError, SSHError
+from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.dialling import Dialling
 from twisted_dist.launchers.cluster.fleet import Fleet
@@ -23,6 +23,7 @@ from twisted_dist.launchers.cluster.watch import Watch
 from twisted_dist.launchers.ssh.conch_client import ConchClient
 from twisted_dist.launchers.ssh.config import Resolver
 from twisted_dist.launchers.ssh.interface import Asker, SSHClient
+from twisted_dist.launchers.ssh.openssh.client import OpenSSHClient
 from twisted_dist.launchers.ssh.secrets import Secrets
 from twisted_dist.launchers.ssh.settings import HostSettings
 
@@ -153,4 +154,4 @@ class Cluster:
 def _client(reactor: Any, ssh: SSHOptions, asker: Asker, environ: Mapping[str, str]) -> SSHClient:
     if not ssh.command:
         return ConchClient(reactor, Secrets(asker))
-    raise ClusterError("--ssh-command is to come")
+    return OpenSSHClient(reactor, asker, environ=environ, words=ssh.command)
