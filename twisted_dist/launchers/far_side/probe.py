@@ -116,12 +116,12 @@ def read(output: bytes, errors: bytes, ending: Ending) -> Report:
     """
     begin = output.rfind(MARKER.encode())
     if begin < 0:
-        raise _silence(output, errors, ending)
+        raise silence(output, errors, ending)
     line = output[begin + len(MARKER) :].partition(b"\n")[0]
     try:
         return _report(json.loads(line))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SSHError(f"what Python answers there is garbage: {_shown(line)}", "command") from None
+        raise SSHError(f"what Python answers there is garbage: {shown(line)}", "command") from None
 
 
 def _report(said: Mapping[str, Any]) -> Report:
@@ -152,21 +152,21 @@ def _text(said: Any) -> str | None:
     return None if said is None else str(said)
 
 
-def _silence(output: bytes, errors: bytes, ending: Ending) -> SSHError:
+def silence(output: bytes, errors: bytes, ending: Ending) -> SSHError:
     """Why there was no answer."""
-    said = _shown(errors) or _shown(output)
+    said = shown(errors) or shown(output)
     if ending.how is How.LOST:
         return SSHError(f"the connection was lost: {ending.reason}", "lost", is_passing=True)
     if ending.status == ACTIVATION_FAILED and b"twisted_dist: " in errors:
-        return SSHError(f"--activate: {_shown(errors)}", "command")
+        return SSHError(f"--activate: {shown(errors)}", "command")
     if ending.status == NO_PYTHON and b"twisted_dist: there is no Python" in errors:
-        told = _shown(errors[errors.rfind(b"twisted_dist: ") :]).removeprefix("twisted_dist: ")
+        told = shown(errors[errors.rfind(b"twisted_dist: ") :]).removeprefix("twisted_dist: ")
         return SSHError(told, "command")
     what = f"; it says: {said}" if said else " and says nothing"
     return SSHError(f"no Python answers there: the command {ending}{what}", "command")
 
 
-def _shown(data: bytes) -> str:
+def shown(data: bytes) -> str:
     """The end of what a host said, as one line that does nothing to a terminal."""
     text = " | ".join(data.decode(errors="replace").split("\n")).strip(" |")
     text = "".join(each if each.isprintable() else "?" for each in text.replace("\r", ""))
