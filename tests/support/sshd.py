@@ -269,6 +269,8 @@ class SSHDs:
         return words
 
     def _config_lines(self, host: Host) -> Iterator[str]:
+        # of this one the last counts
+        yield "MaxStartups 200"
         yield from self._lines_of.get(host.number, ())
         yield from self._lines
         yield f"Port {host.port}"
@@ -281,7 +283,6 @@ class SSHDs:
         yield "UsePAM no"
         yield f"PasswordAuthentication {'yes' if self._passwords else 'no'}"
         yield "KbdInteractiveAuthentication no"
-        yield "MaxStartups 200"
         yield "LogLevel VERBOSE"
         yield "UseDNS no"
         variables = {"SHLVL": SHALLOW, MARK: host.mark, "TD_HOST": host.name, **self._environment}
