@@ -9,10 +9,9 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
-from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from twisted_dist.launchers.ssh.apart import apart, kill_group
+from twisted_dist.launchers.ssh.apart import ApartProtocol, apart, kill_group
 
 #: bytes of output that are kept: a configuration has 4 KiB
 MOST_BYTES: Final = 2**20
@@ -44,7 +43,7 @@ async def run(
 
     The first of *words* is its path. One that cannot be started ends with a status, not 0.
     """
-    protocol = _Listening()
+    protocol = _Listening(reactor)
     command = apart(words)
     process = reactor.spawnProcess(protocol, command[0], command, env=dict(environ))
     deadline = reactor.callLater(timeout_s, protocol.out_of_time)
@@ -56,8 +55,9 @@ async def run(
         kill_group(process)
 
 
-class _Listening(ProcessProtocol):
-    def __init__(self) -> None:
+class _Listening(ApartProtocol):
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__(clock)
         self.ended: Deferred[Said] = Deferred()
         self._texts: dict[int, list[bytes]] = {1: [], 2: []}
         self._room = MOST_BYTES
