@@ -105,7 +105,7 @@ def test_what_dies_comes_back(cluster, hosts):
             [victim] = [each for each in host.running() if word in each.cmdline()]
             victim.kill()
             daemon.line(r"ended by SIGKILL; it is started again")
-        daemon.line(r"\[ scheduler h1:\d+ \] : Start scheduler at")
+        daemon.line(r"\[ scheduler h1 \] : Start scheduler at")
         hosts[2].kill_sessions()
         daemon.line(r"h2: lost:")
         daemon.line(r"\[ worker h2 \] : Registered with center")
@@ -187,11 +187,11 @@ def test_log_directory_that_is_full(cluster, tmp_path):
         daemon = cluster("h1", "h2", "--log-directory", str(place))
         with Client(ready(daemon)) as client:
             client.submit(print, "x\n" * 100_000).result(30)
-            daemon.line("No space left on device; lines are lost")
             assert client.submit(pow, 3, 2).result(30) == 9
         assert end(daemon) == 0
+        assert any("No space left on device; lines are lost" in line for line in daemon.output())
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def test_insecure(cluster):
@@ -249,7 +249,7 @@ def test_hosts_that_fail(start, tmp_path):
             "h2": "refused",
             "h3": "aes256-gcm",
             "h4": "key",
-            "h5": "changed",
+            "h5": "HOST KEY HAS CHANGED",
             "no-such-host.invalid": "resolve",
             "127.0.0.16": "there is no Python /no/such/python",
             "localhost": "refused",

@@ -37,7 +37,7 @@ def banner(plan: Plan) -> list[str]:
         "",
         "Worker nodes:",
         *nodes,
-        f"Scheduler node: {plan.places[0].spec.host}:{plan.scheduler_port}",
+        f"Scheduler node: {plan.places[0].daemons[0].label.removeprefix('scheduler ')}",
         rule,
     ]
 

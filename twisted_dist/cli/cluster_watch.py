@@ -5,7 +5,7 @@ Lines of daemons have the prefix that they had in 2016, ``[ worker 192.168.0.2 ]
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 from attrs import frozen
@@ -19,6 +19,8 @@ from twisted_dist.launchers.cluster.watch import Stage
 OURSELVES: Final = "dcluster"
 #: what is said of every host, on the lines; the table alone shows the rest
 _TOLD: Final = frozenset({Stage.LOST, Stage.FAILED, Stage.ENDED})
+#: and of these, why it is not as it should be, once until it is
+_TOLD_WITH_A_REASON: Final = frozenset({Stage.CONNECTING, Stage.RESTARTING})
 #: a cluster in this state needs no line for it in the table
 _QUIET: Final = frozenset({Stage.UP, Stage.ENDED})
 
@@ -48,6 +50,7 @@ class ClusterWatch:
             each.label: each for place in plan.places for each in place.daemons
         }
         self._rows = {str(each.spec): _Row(Stage.WAITING, "") for each in plan.places}
+        self._told: defaultdict[str, set[str]] = defaultdict(set)
         self._workers = {str(each.spec): each.workers for each in plan.places}
         #: lines in which workers have said that they were registered
         self.registered = 0
@@ -71,15 +74,21 @@ class ClusterWatch:
 
     def stage(self, host: str, stage: Stage, detail: str = "") -> None:
         """As `Watch` says."""
-        self._rows[host] = _Row(stage, detail)
-        if stage in _TOLD and detail:
-            self.say(f"{host}: {stage.value}: {detail}", is_error=stage is not Stage.ENDED)
-        elif detail and stage is not Stage.READY and "again" in detail:
-            self.say(f"{host}: {detail}", is_error=True)
+        row = _Row(stage, detail.removeprefix(f"{host}: "))
+        known, self._rows[host] = self._rows[host], row
+        if not row.detail or row == known:
+            return
+        if stage in _TOLD:
+            self.say(f"{host}: {stage.value}: {row.detail}", is_error=stage is not Stage.ENDED)
+        elif stage in _TOLD_WITH_A_REASON and row.detail not in self._told[host]:
+            self._told[host].add(row.detail)
+            self.say(f"{host}: {row.detail}", is_error=True)
+        if stage is Stage.UP:
+            self._told[host].clear()
 
     def note(self, host: str, text: str) -> None:
         """As `Watch` says."""
-        self.say(f"{host}: {text}")
+        self.say(f"{host}: {text.removeprefix(f'{host}: ')}")
 
     # -- the table
 

@@ -81,10 +81,15 @@ def dcluster() -> int:
     _begin()
     from twisted.internet import reactor
 
+    from twisted_dist.cli.cluster_check import ClusterCheck
     from twisted_dist.cli.cluster_run import ClusterRun
 
     running: Any = reactor
-    run = ClusterRun(running, options, options.request())
+    run: ClusterCheck | ClusterRun
+    if options["check"]:
+        run = ClusterCheck(running, options.request())
+    else:
+        run = ClusterRun(running, options, options.request())
     running.callWhenRunning(run.begin)
     running.run()
     return run.exit_status

@@ -208,7 +208,8 @@ def make_plan(
     for number, group in enumerate(groups):
         daemons = []
         if number == 0:
-            daemons.append(Daemon(label=f"scheduler {chosen.host}:{scheduler_port}"))
+            port = f":{scheduler_port}" if scheduler_port else ""
+            daemons.append(Daemon(label=f"scheduler {chosen.host}{port}"))
         working = group if number else group[1:]
         spec = _in_common(group)
         for count, each in enumerate((w for w in working if w.role is not Role.SCHEDULER), 1):

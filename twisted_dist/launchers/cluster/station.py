@@ -233,7 +233,7 @@ class Station:
         ready = self._ready
         if ready is None or keeper.is_over or keeper.daemon is not None:
             return
-        self._watch.stage(self.name, Stage.STARTING, daemon.label)
+        self._watch.stage(self.name, Stage.STARTING)
         keeping = Deferred.fromCoroutine(keeper.keep(ready, self._preparing.start(daemon)))
         keeping.addCallback(self._ended, daemon, keeper, ready)
         keeping.addErrback(self._broken)
@@ -262,7 +262,7 @@ class Station:
 
     def _died(self, daemon: Daemon, why: str) -> None:
         self.up.discard(daemon)
-        self._watch.stage(self.name, Stage.STARTING, f"{daemon.label}: {why}")
+        self._watch.stage(self.name, Stage.RESTARTING, f"{daemon.label}: {why}")
 
     def _give_up(self, problem: SSHError) -> None:
         self.failed = problem

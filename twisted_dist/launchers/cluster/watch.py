@@ -15,6 +15,8 @@ class Stage(Enum):
     READY = "entered"
     STARTING = "starting"
     UP = "up"
+    #: a daemon there has died
+    RESTARTING = "starting again"
     #: its connection broke; it is dialled again
     LOST = "lost"
     #: for good
