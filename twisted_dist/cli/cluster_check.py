@@ -53,7 +53,8 @@ class ClusterCheck:
     def _found(self, place: Place, found: Looked | SSHError) -> None:
         name = str(place.spec)
         if isinstance(found, SSHError):
-            self._rows[name] = failed_row(name, found)
+            problem = SSHError(str(found).removeprefix(f"{name}: "), found.kind)
+            self._rows[name] = failed_row(name, problem)
         else:
             self._rows[name] = entered_row(name, found.report, found.problems, skew_s=found.skew_s)
         if sys.stderr.isatty():

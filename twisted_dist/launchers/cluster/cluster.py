@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from time import time
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -18,7 +18,7 @@ from twisted_dist.launchers.cluster.fleet import Fleet
 from twisted_dist.launchers.cluster.plan import Place
 from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked, Network
 from twisted_dist.launchers.cluster.request import Request, SSHOptions
-from twisted_dist.launchers.cluster.station import PATIENCE_S, Company, Station
+from twisted_dist.launchers.cluster.station import Company, Station
 from twisted_dist.launchers.cluster.watch import Watch
 from twisted_dist.launchers.ssh.conch_client import ConchClient
 from twisted_dist.launchers.ssh.config import Resolver
@@ -26,6 +26,10 @@ from twisted_dist.launchers.ssh.interface import Asker, SSHClient
 from twisted_dist.launchers.ssh.openssh.client import OpenSSHClient
 from twisted_dist.launchers.ssh.secrets import Secrets
 from twisted_dist.launchers.ssh.settings import HostSettings
+
+#: seconds in which attempts to enter a host begin, when it is only looked at: who looks wants
+#: to know how it is now
+CHECK_S: Final = 3.0
 
 
 class Cluster:
@@ -105,7 +109,7 @@ class Cluster:
     ) -> None:
         try:
             settings = await self._resolve(place)
-            connection = await self._dialling.connect(settings, PATIENCE_S)
+            connection = await self._dialling.connect(settings, CHECK_S)
             try:
                 told(place, await self._preparing(place).examine(connection))
             finally:
