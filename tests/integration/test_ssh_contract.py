@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from attrs import evolve
 from twisted.internet import defer, task
 from twisted.internet.defer import Deferred
 
@@ -281,6 +282,32 @@ def test_lost(world):
     assert ending.reason
     assert reason
     assert error.kind == "lost"
+
+
+def test_silence(world):
+    """A host that answers nothing any more is lost in the time that the settings give it."""
+
+    async def work():
+        settings = await world.resolver.resolve("h1")
+        settings = evolve(settings, alive_interval_s=1, alive_count=2)
+        connection = await world.client.connect(settings)
+        heard = Heard()
+        running = await connection.start("echo on; cat", heard.out, heard.err)
+        await heard.begun
+        stopped = world.sshds[1].sessions()
+        began = world.loop.reactor.seconds()
+        for each in stopped:
+            each.suspend()
+        try:
+            return await running.ended(), world.loop.reactor.seconds() - began
+        finally:
+            for each in stopped:
+                each.resume()
+            await connection.close()
+
+    ending, seconds = world.run(work)
+    assert ending.how is How.LOST
+    assert 1 < seconds < PATIENCE_S / 2
 
 
 def test_close(world):
