@@ -167,7 +167,8 @@ def test_changed_host_key(way, tmp_path):
     for strictness in (Strictness.YES, Strictness.ACCEPT_NEW):
         error = way.refused(more=[f"UserKnownHostsFile {known}"], strictness=strictness)
         assert error.kind == "host-key-changed"
-        assert f"in {known}:" in str(error)
+        assert "ITS HOST KEY HAS CHANGED. Somebody" in str(error)
+        assert f"(in {known}:" in str(error)
         assert "ssh-keygen -R" in str(error)
 
 
