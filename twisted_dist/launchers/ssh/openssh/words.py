@@ -41,7 +41,7 @@ def _meaning(kind: str, pattern: str, advice: str = "", is_passing: bool = False
 _MEANINGS: Final = (
     _meaning("settings", r"Bad configuration option|terminating, \d+ bad configuration"),
     _meaning("settings", r"Can't open user config file|Bad owner or permissions"),
-    _meaning("host-key", "REVOKED HOST KEY", "its host key is revoked"),
+    _meaning("host-key-changed", "REVOKED HOST KEY", "its host key is revoked"),
     _meaning(
         "host-key-changed",
         "REMOTE HOST IDENTIFICATION HAS CHANGED|[Hh]ost key for .* has changed|"
