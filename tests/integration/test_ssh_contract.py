@@ -1,5 +1,6 @@
 """What `SSHClient` promises, of both clients, against OpenSSH's server."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from twisted.internet import defer, task
 from twisted.internet.defer import Deferred
 
 from tests.support.daemons import PATIENCE_S
-from tests.support.misdeeds import until
+from tests.support.misdeeds import is_gone, until
 from tests.support.sshd import available, serving
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
@@ -109,14 +110,14 @@ class World:
 
 def left_behind():
     """What a client may leave: processes, descriptors, and directories."""
-    children = sorted(
-        each.name()
-        for each in psutil.Process().children(recursive=True)
-        # the tests' own servers
-        if not each.name().startswith("sshd") and each.status() != psutil.STATUS_ZOMBIE
-    )
+    children = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # the tests' own servers stay
+            if not each.name().startswith("sshd") and not is_gone(each):
+                children.append(each.pid)
     places = sorted(each.name for each in Path(tempfile.gettempdir()).glob("td-ssh-*"))
-    return children, len(os.listdir("/proc/self/fd")), places
+    return sorted(children), len(os.listdir("/proc/self/fd")), places
 
 
 @pytest.fixture(scope="module")
