@@ -1,8 +1,6 @@
 """The own SSH client against OpenSSH's server."""
 
-import hashlib
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ from twisted.internet import defer, task
 
 from tests.support.sshd import available, serving
 from tests.support.sshkeys import Agent, fingerprint, make_key, public
-from tests.support.sshlogin import Answers, Output, client, run, settings
+from tests.support.sshlogin import Answers, client, run, settings
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.interface import Ending, How
