@@ -325,6 +325,14 @@ def test_new_keys_are_written(loop, sshds, tmp_path):
         assert entering(loop, sshds, each, greet, known_hosts=files) == each.name
 
 
+def test_name_is_written_and_no_address(loop, sshds, tmp_path):
+    """A key is written for the name that was asked for: addresses change, and are not pinned."""
+    file = tmp_path / "known_hosts"
+    how = {"known_hosts": (str(file),), "strictness": Strictness.ACCEPT_NEW, "key_alias": "web"}
+    assert entering(loop, sshds, sshds[1], greet, **how) == "h1"
+    assert file.read_text(encoding="ascii") == f"web {host_key(sshds[1], 'ed25519')}\n"
+
+
 def test_person_takes_a_key(loop, sshds, tmp_path):
     """A person is shown the fingerprint; what they take is known from then on."""
     host, person = sshds[1], Answers(yes=True)
