@@ -174,6 +174,16 @@ def test_identities_only(loop, sshds, tmp_path):
     assert str(stranger) in str(error)
 
 
+def test_key_is_tried_once(loop, sshds, tmp_path):
+    """A key that is in the agent and in a file is tried by the agent, and not again."""
+    stranger = make_key(tmp_path / "stranger")
+    with Agent(tmp_path / "agent", stranger) as agent:
+        how = {"identity_files": (str(stranger),), "agent": str(agent.path)}
+        error = refused(loop, sshds, sshds[1], **how)
+    assert "tried stranger (agent)" in str(error)
+    assert str(stranger) not in str(error)
+
+
 def test_agent_that_is_gone(loop, sshds, tmp_path):
     """An agent that does not answer is no obstacle for keys in files, and is told otherwise."""
     path = str(tmp_path / "gone")
