@@ -193,3 +193,49 @@ def test_taken_from_the_environment(monkeypatch):
     assert take_from_environment() == access
     assert find.VARIABLE not in os.environ
     assert take_from_environment() is None
+
+
+def test_given_network(home):
+    """`Home.open_network` is the network that is given, with what it granted since."""
+    given = Network.make()
+    first = home.open_network(ADDRESS, passing=True, given=Network.load(given.line()))
+    assert first.key == given.key
+    assert first.owned == given.owned
+    with home.changing_network(ADDRESS) as changing:
+        changing.grant(SUBMIT, "alice", None)
+    again = home.open_network(ADDRESS, passing=True, given=given)
+    assert "alice" in {each.name for each in again.grants.values()}
+    assert find_access(ADDRESS, home=home).scheduler == given.key.certificate
+    assert modes(home.directory) == {0o600}
+
+
+def test_given_network_and_another(home):
+    """`Home.open_network` puts the user's own network aside, and `remove_network` has it back."""
+    own = home.open_network(ADDRESS)
+    for _ in "ab":  # the second, too, where the first has left its files
+        given = Network.make()
+        assert home.open_network(ADDRESS, passing=True, given=given).key == given.key
+    home.remove_network(ADDRESS)
+    assert home.open_network(ADDRESS).key == own.key
+
+
+def test_given_network_that_was_killed(home):
+    """`Home.open_network` brings back what a scheduler had put aside that was killed."""
+    own = home.open_network(ADDRESS)
+    given = Network.make()
+    home.open_network(ADDRESS, passing=True, given=given)
+    life = home.directory / "10.0.0.1-8786.life"
+    born = json.loads(life.read_text()) | {"born": 0}
+    write_secret(life, json.dumps(born))
+    assert home.open_network(ADDRESS, given=given, passing=True).key == given.key
+    write_secret(life, json.dumps(born))
+    assert home.open_network(ADDRESS).key == own.key
+
+
+def test_network_line():
+    """`Network.line` is one line, and the same network."""
+    network = Network.make()
+    network.grant(SUBMIT, "bob\n", 12.5)
+    line = network.line()
+    assert "\n" not in line
+    assert Network.load(line) == network

@@ -28,6 +28,8 @@ from twisted_dist.errors import AccessError
 
 #: bytes of a network file that are read at most: tens of thousands of grants
 MAX_NETWORK_BYTES: Final = 16 * 2**20
+#: ends the name of a network file that was put aside for one that a launcher gave
+ASIDE: Final = "network-aside"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -161,19 +163,37 @@ class Home:
 
     # -- a scheduler's
 
-    def open_network(self, address: str, *, passing: bool = False) -> Network:
+    def open_network(
+        self,
+        address: str,
+        *,
+        passing: bool = False,
+        given: Network | None = None,
+        machine: str | None = None,
+    ) -> Network:
         """The network of the scheduler at *address*: its last life's, or a new one.
 
         Args:
             address: the scheduler's.
             passing: it will not be there again, so its files may go when it has ended.
+            given: the one to be, whatever is there; where it is there already, with what was
+                granted since. One of another scheduler of this address is put aside, and
+                comes back when the files of this one go.
+            machine: name of the scheduler's; by default it is this one.
         """
         with self._locked():
-            self._prune()
             path = self.network_path(address)
-            network = self._load(path) if path.exists() else Network.make()
+            network = None if given is None else self._renewed(path, given)
+            self._prune()
+            if network is None:
+                network = self._load(path) if path.exists() else Network.make()
+            elif path.exists() and self._load(path).key != network.key:
+                aside = self._path(address, ASIDE)
+                if not aside.exists():  # or else it is of a launcher too
+                    os.replace(path, aside)
             write_secret(path, network.dump())
-            access = network.access([address], machine_name(), network.owned.values())
+            machine = machine_name() if machine is None else machine
+            access = network.access([address], machine, network.owned.values())
             write_secret(self.access_path(address), access.dump())
             life = self._path(address, "life")
             if passing:
@@ -181,6 +201,14 @@ class Home:
             else:
                 life.unlink(missing_ok=True)
             return network
+
+    def _renewed(self, path: Path, given: Network) -> Network:
+        """A network that was given, as it is in its file, if that is its."""
+        with contextlib.suppress(AccessError):  # none there, or none that can be read
+            found = self._load(path)
+            if found.key == given.key:
+                return found
+        return given
 
     def load_network(self, address: str) -> Network:
         """The network of a scheduler of this user's. Raises AccessError where there is none."""
@@ -209,10 +237,16 @@ class Home:
                 write_secret(path, renewed.dump())
 
     def remove_network(self, address: str) -> None:
-        """Take a passing network's files away."""
+        """Take a passing network's files away; what was put aside for it comes back."""
+        with contextlib.suppress(AccessError), self._locked():
+            self._remove(self.network_path(address))
+
+    def _remove(self, path: Path) -> None:
         for kind in ("network", "access", "life"):
             with contextlib.suppress(OSError):
-                self._path(address, kind).unlink()
+                path.with_name(f"{path.stem}.{kind}").unlink()
+        with contextlib.suppress(OSError):
+            os.replace(path.with_name(f"{path.stem}.{ASIDE}"), path)
 
     def _load(self, path: Path) -> Network:
         try:
@@ -228,9 +262,7 @@ class Home:
             except (AccessError, ValueError):
                 continue
             if ended:
-                for kind in (".network", ".access", ".life"):
-                    with contextlib.suppress(OSError):
-                        path.with_suffix(kind).unlink()
+                self._remove(path.with_suffix(".network"))
 
     # -- a member's
 

@@ -103,7 +103,14 @@ class Network:
     # -- as text
 
     def dump(self) -> str:
-        """The content of a network file."""
+        """The content of a network file: JSON that a person can look at."""
+        return json.dumps(self._content(), indent=1) + "\n"
+
+    def line(self) -> str:
+        """The same in one line, without its end: for a scheduler's standard input."""
+        return json.dumps(self._content(), separators=(",", ":"))
+
+    def _content(self) -> dict[str, Any]:
         grants: list[dict[str, Any]] = [
             {
                 "name": each.name,
@@ -114,17 +121,16 @@ class Network:
             }
             for each in self.grants.values()
         ]
-        content = {
+        return {
             "format": FORMAT,
             "key": encode(self.key.reveal()),
             "owned": {role: encode(c.reveal()) for role, c in self.owned.items()},
             "grants": grants,
         }
-        return json.dumps(content, indent=1) + "\n"
 
     @classmethod
     def load(cls, text: str) -> Network:
-        """From the content of a file. Raises AccessError where it is none of ours."""
+        """From the content of a file, or a line. Raises AccessError where it is none of ours."""
         try:
             content = json.loads(text)
             if content["format"] != FORMAT:

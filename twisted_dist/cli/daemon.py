@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from twisted_dist.cli.standard_input import StdinWatch, takes_a_line
 from twisted_dist.cli.supervision import Supervisor
 from twisted_dist.errors import AccessError, ConnectError
 
@@ -89,6 +88,7 @@ class Daemon(Service):
         services: whose end is its own.
         begin: called once the reactor runs.
         watch_stdin: the end of standard input stops it, without draining.
+        silence_s: so does silence there, for so many seconds; None where silence says nothing.
         draining: what to do first when it is told to end by a signal.
         http: a bound socket to say on whether all is well.
     """
@@ -103,11 +103,13 @@ class Daemon(Service):
         watch_stdin: bool,
         draining: Draining | None = None,
         http: socket.socket | None = None,
+        silence_s: float | None = None,
     ) -> None:
         self.program = program
         self._services = services
         self._begin = begin
         self._watch_stdin = watch_stdin
+        self._silence_s = silence_s
         self._draining = draining
         self._http = http
         #: when it was told to end, by whatever
@@ -175,7 +177,7 @@ class Daemon(Service):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._signalled)
         if self._watch_stdin:
-            self._reactor.addReader(_StdinWatch(self._reactor, self.end))
+            StdinWatch(self._reactor, self.end, self._fell_silent, self._silence_s).start()
         ended = defer.DeferredList([each.done for each in self._services])
         ended.addCallback(lambda _: self._stop_reactor())
         self._begin(self)
@@ -217,6 +219,12 @@ class Daemon(Service):
             for each in self._services:
                 each.stop().addErrback(lambda f: self.log.failure("stopping", failure=f))
 
+    def _fell_silent(self, line: str) -> None:
+        """Who started this is gone, and perhaps nobody takes its output: end, then say so."""
+        self.end()
+        if takes_a_line(2):
+            self.note_failure(line)
+
     def _stop_reactor(self) -> None:
         self._ending = True
         self._supervisor.stopping(STOP_S)
@@ -233,35 +241,3 @@ def _exit(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-@implementer(IReadDescriptor)
-class _StdinWatch:
-    """Notices the end of standard input.
-
-    Not `twisted.internet.stdio`, which makes standard output non-blocking too: tasks, whose
-    standard output it also is, would lose what they print when a pipe is full.
-    """
-
-    def __init__(self, reactor: Any, closed: Callable[[], None]) -> None:
-        self._reactor = reactor
-        self._closed = closed
-
-    def fileno(self) -> int:
-        """Standard input."""
-        return 0
-
-    def doRead(self) -> None:
-        """Throw away what comes; act on the end."""
-        if not os.read(0, 4096):
-            self._reactor.removeReader(self)
-            self._closed()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends, or cannot watch it any more."""
-        self._reactor.removeReader(self)
-        self._closed()
-
-    def logPrefix(self) -> str:
-        """Its name in logs."""
-        return "stdin"

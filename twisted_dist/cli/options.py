@@ -10,9 +10,8 @@ from typing import Any, NoReturn
 from twisted.python import usage
 
 from twisted_dist.address import MAX_PORT
+from twisted_dist.cli.standard_input import STDIN
 from twisted_dist.cli.unit import service_unit
-from twisted_dist.core.options import as_amounts
-from twisted_dist.errors import UsageProblem
 from twisted_dist.version import VERSION
 
 #: exit status for a command line that cannot be meant (as of getopt's and argparse's users)
@@ -33,6 +32,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def silence(text: str) -> float:
+    """Seconds of silence from an option; ValueError's words are shown to the user."""
+    from twisted_dist.services.lifetime import as_seconds
+
+    seconds = as_seconds(text)
+    if not seconds:
+        raise ValueError(f"{text!r} is no time: more than 0 seconds")
+    return seconds
+
+
 def place(text: str) -> tuple[str | None, int]:
     """``PORT`` or ``HOST:PORT``, of which no host is None; ValueError's words are shown."""
     host, _, port = text.rpartition(":")
@@ -40,12 +49,22 @@ def place(text: str) -> tuple[str | None, int]:
 
 
 #: options that are paths
-_PATHS = ("--access-file", "--local-directory")
+_PATHS = ("--access-file", "--network-file", "--local-directory")
+#: options whose value may be standard input, which a service has none of
+_FROM_STDIN = ("--access-file", "--network-file")
 
 #: what all daemons have
 FLAGS = [
     ["until-stdin-closes", None, "End when standard input closes, as a launcher's child does"],
     ["print-unit", None, "Print a unit for systemd that starts this, with these options"],
+]
+STDIN_SILENCE = [
+    "stdin-silence",
+    None,
+    None,
+    "With --until-stdin-closes: end, too, when nothing came on standard input for so long: 60, "
+    "'2 min' (default: silence means nothing)",
+    silence,
 ]
 HTTP_PORT = [
     "http-port",
@@ -57,17 +76,14 @@ HTTP_PORT = [
 ]
 
 
-class DaemonOptions(usage.Options):
-    """Options of one daemon, on its own command line and on twistd's.
+class CommandOptions(usage.Options):
+    """Options of one of our commands.
 
-    What is wrong ends the program with one line and status 2, here and not in twistd,
-    which would print its whole help and end with status 0.
+    What is wrong ends the program with one line and status 2.
     """
 
-    #: the word that starts the daemon
+    #: the word that starts it
     program = ""
-    #: and what it is
-    description = ""
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; options may stand after the address, as they always did."""
@@ -76,21 +92,15 @@ class DaemonOptions(usage.Options):
             pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
             flat = [part for pair in pairs for part in pair if part]
             super().parseOptions([*flat, "--", *words])
-            if self["print-unit"]:
-                given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
-                print(service_unit(self.program, self.description, [*given, *words]), end="")
-                raise SystemExit(0)
+            self.parsed(pairs, words)
         except getopt.GetoptError as problem:
             self.refuse(str(problem))
         except usage.UsageError as problem:
             told = str(problem).removeprefix("Parameter type enforcement failed: ")
             self.refuse("too many words" if told == "Wrong number of arguments." else told)
 
-    def _word(self, option: str, value: str) -> str:
-        """An option as one word, for a process that starts in another directory."""
-        if option in _PATHS:
-            value = os.path.abspath(value)
-        return f"{option}={value}" if value else option
+    def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
+        """The command line was read and can be meant: options with values, and the rest."""
 
     def refuse(self, why: str) -> NoReturn:
         """One line on standard error, and the end."""
@@ -103,15 +113,30 @@ class DaemonOptions(usage.Options):
         raise SystemExit(0)
 
 
-def amounts(text: str) -> dict[str, float]:
-    """``GPU=2 memory=16e9`` as ``{name: amount}``."""
-    found: dict[str, float] = {}
-    for each in text.replace(",", " ").split():
-        name, _, amount = each.partition("=")
-        try:
-            found[name] = float(amount)
-            as_amounts(found)
-        except ValueError as problem:
-            why = str(problem) if isinstance(problem, UsageProblem) else "NAME=AMOUNT is meant"
-            raise ValueError(f"'{each}' is not a resource: {why}") from None
-    return found
+class DaemonOptions(CommandOptions):
+    """Options of one daemon, on its own command line and on twistd's.
+
+    What is wrong ends the program here and not in twistd, which would print its whole help
+    and end with status 0.
+    """
+
+    #: what it is
+    description = ""
+
+    def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
+        """Print the unit that was asked for."""
+        if self["stdin-silence"] is not None and not self["until-stdin-closes"]:
+            self.refuse("--stdin-silence is for --until-stdin-closes: give that too")
+        if self["print-unit"]:
+            for option, value in pairs:
+                if option in _FROM_STDIN and value == STDIN:
+                    self.refuse(f"{option}: a service has no standard input; give a file")
+            given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
+            print(service_unit(self.program, self.description, [*given, *words]), end="")
+            raise SystemExit(0)
+
+    def _word(self, option: str, value: str) -> str:
+        """An option as one word, for a process that starts in another directory."""
+        if option in _PATHS:
+            value = os.path.abspath(value)
+        return f"{option}={value}" if value else option

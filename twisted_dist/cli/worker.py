@@ -13,13 +13,15 @@ from twisted_dist.cli.draining import DRAIN_S, Draining
 from twisted_dist.cli.options import (
     FLAGS,
     HTTP_PORT,
+    STDIN_SILENCE,
     DaemonOptions,
-    amounts,
     port_number,
     positive,
 )
 from twisted_dist.cli.ports import bind, bind_http
-from twisted_dist.errors import UsageProblem
+from twisted_dist.cli.standard_input import STDIN, read_line
+from twisted_dist.core.options import read_amounts
+from twisted_dist.errors import AccessError, UsageProblem
 from twisted_dist.segments.files import on_disk
 from twisted_dist.services.lifetime import Lifespan, as_seconds
 from twisted_dist.services.memory import memory_limit
@@ -58,15 +60,17 @@ class Options(DaemonOptions):
             "access-file",
             None,
             None,
-            "File made by daccess that lets this worker in (default: $TWISTED_DIST_ACCESS, or what "
-            "the scheduler left in $TWISTED_DIST_HOME)",
+            "File made by daccess that lets this worker in, or  -  for a join string on the first "
+            "line of standard input (default: $TWISTED_DIST_ACCESS, or what the scheduler left in "
+            "$TWISTED_DIST_HOME)",
         ],
+        STDIN_SILENCE,
         [
             "resources",
             None,
             {},
             "What tasks may ask for with resources=, such as  'GPU=2 memory=16e9'",
-            amounts,
+            read_amounts,
         ],
         [
             "memory-limit",
@@ -182,9 +186,16 @@ class Options(DaemonOptions):
 
 def _access(file: str | None) -> Access | None:
     """The access that was given by a file or in the environment; None where neither was."""
+    from twisted_dist.access.access import MAX_ACCESS_BYTES, Access
     from twisted_dist.access.find import load_access, take_from_environment
 
     given = take_from_environment()
+    if file == STDIN:
+        text = read_line("an access", most=MAX_ACCESS_BYTES)
+        try:
+            return Access.load(text)
+        except AccessError as problem:
+            raise AccessError(f"standard input: {problem}") from None
     return given if file is None else load_access(file)
 
 
@@ -263,4 +274,5 @@ def makeService(options: Options) -> Any:
         options["until-stdin-closes"],
         Draining(workers, options["drain-timeout"]),
         http,
+        options["stdin-silence"],
     )

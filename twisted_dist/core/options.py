@@ -63,3 +63,17 @@ def as_amounts(resources: Mapping[str, float]) -> dict[str, int]:
             )
         amounts[name] = units
     return amounts
+
+
+def read_amounts(text: str) -> dict[str, float]:
+    """``GPU=2 memory=16e9`` as ``{name: amount}``."""
+    found: dict[str, float] = {}
+    for each in text.replace(",", " ").split():
+        name, _, amount = each.partition("=")
+        try:
+            found[name] = float(amount)
+            as_amounts(found)
+        except ValueError as problem:
+            why = str(problem) if isinstance(problem, UsageProblem) else "NAME=AMOUNT is meant"
+            raise ValueError(f"'{each}' is not a resource: {why}") from None
+    return found

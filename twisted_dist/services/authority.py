@@ -35,6 +35,7 @@ class NetworkAuthority:
         clock: for looking again.
         changed: called when keys have come or gone.
         wall: seconds since 1970, which expiries are in.
+        given: the network to be; by default the home's.
     """
 
     log = Logger()
@@ -46,8 +47,10 @@ class NetworkAuthority:
         clock: Any,
         changed: Callable[[], None],
         wall: Callable[[], float] = time,
+        given: Network | None = None,
     ) -> None:
         self._home = home
+        self._given = given
         self._changed = changed
         self._wall = wall
         self._network: Network | None = None
@@ -62,7 +65,9 @@ class NetworkAuthority:
 
     def open(self, address: str, *, passing: bool) -> None:
         """Find or make the network of the scheduler at *address*. Raises AccessError."""
-        self._network = self._home.open_network(address, passing=passing)
+        # who gives a network gives it again: it need not outlive the scheduler
+        passing = passing or self._given is not None
+        self._network = self._home.open_network(address, passing=passing, given=self._given)
         self._address, self._passing = address, passing
         self._path = self._home.network_path(address)
         self._stamp = self._read_stamp()

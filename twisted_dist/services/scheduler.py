@@ -12,6 +12,7 @@ from typing import Any, Final
 from twisted.internet import defer
 
 from twisted_dist.access.home import Home
+from twisted_dist.access.network import Network
 from twisted_dist.access.roles import (
     MAY_LOOK,
     MAY_MOVE_DATA,
@@ -47,6 +48,8 @@ class Scheduler(ListeningService):
         lease_s: seconds without a heartbeat until a worker is given up.
         home: directory of the files that say who may enter; the user's by default.
         insecure: no TLS, and everything is allowed to whoever comes.
+        network: its key and who was given one, rather than what *home* has; its files are in
+            *home* while the scheduler lives.
         chance: draws what names this life and its members; the system's by default.
 
     Several may live in one process. As an `IService` it starts on *port*.
@@ -63,12 +66,15 @@ class Scheduler(ListeningService):
         lease_s: float = LEASE_S,
         home: Path | None = None,
         insecure: bool = False,
+        network: Network | None = None,
         chance: Random | None = None,
     ) -> None:
         chosen = running_reactor(reactor, loop)
         self.reactor = chosen
         self._authority = (
-            None if insecure else NetworkAuthority(Home(home), chosen, self._keys_changed)
+            None
+            if insecure
+            else NetworkAuthority(Home(home), chosen, self._keys_changed, given=network)
         )
         # in microseconds, so that no life of a scheduler repeats another's tokens
         self.core = SchedulerCore(lease_s, first_token=int(chosen.seconds() * 1e6))

@@ -1,0 +1,137 @@
+"""What runs on a host to see whether daemons could: alone, without this package.
+
+Its text is sent, so it imports the standard library only, and keeps to Python 3.6: an old one
+is to be told that it is old, by name.
+"""
+
+import json
+import os
+import socket
+import sys
+import sysconfig
+import tempfile
+import time
+from typing import Any
+
+
+def versions(names: "list[str]") -> "dict[str, str | None]":
+    """What is installed there, by name; None for what is not."""
+    found = {}  # type: dict[str, str | None]
+    try:
+        from importlib.metadata import version
+    except ImportError:  # before 3.8
+        return dict.fromkeys(names)
+    for name in names:
+        try:
+            found[name] = version(name)
+        except Exception:
+            found[name] = None
+    return found
+
+
+def package() -> "str | None":
+    """The version of this package there, as it says itself; metadata may be of another one."""
+    try:
+        from twisted_dist.version import VERSION
+    except Exception:
+        return None
+    return str(VERSION)
+
+
+def port_problem(host: str, port: int) -> str:
+    """Why a daemon could not listen there; empty where it could."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host or None, port, 0 if host else socket.AF_INET, socket.SOCK_STREAM, 0,
+            socket.AI_PASSIVE,
+        )[0]  # fmt: skip
+        with socket.socket(family, kind) as listening:
+            # as daemons do: connections of an earlier one that linger are no obstacle
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(1)
+    except OSError as problem:
+        return problem.strerror or str(problem)
+    return ""
+
+
+def directory_problem(path: str) -> str:
+    """Why nothing could be written there; empty where it could, once it is made."""
+    path = os.path.abspath(os.path.expanduser(path))
+    try:
+        while not os.path.lexists(path):
+            path = os.path.dirname(path)
+        if not os.path.isdir(path):
+            return path + ": Not a directory"
+        with tempfile.TemporaryFile(dir=path) as file:
+            # a disk that is full takes the file, and not what is in it
+            file.write(b"\0" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        return path + ": " + (problem.strerror or str(problem))
+    return ""
+
+
+def memory() -> "int | None":
+    """Bytes of the machine's memory; None where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def cores() -> int:
+    """That this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+def addresses() -> "list[str]":
+    """Of the machine, likeliest first: what the launcher reached, then what reaches others."""
+    found = []  # type: list[str]
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    if len(connection) == 4:
+        found.append(connection[2])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as going:
+            going.connect(("192.0.2.1", 9))  # sends nothing
+            found.append(going.getsockname()[0])
+    except OSError:
+        pass
+    try:
+        for each in socket.getaddrinfo(socket.gethostname(), None, 0, socket.SOCK_STREAM):
+            found.append(str(each[4][0]))
+    except OSError:
+        pass
+    return sorted(set(found), key=found.index)
+
+
+def answer(request: "dict[str, Any]") -> "dict[str, Any]":
+    """All that is asked for."""
+    return {
+        "python": list(sys.version_info[:3]),
+        "implementation": sys.implementation.name,
+        "executable": sys.executable,
+        "platform": sysconfig.get_platform(),
+        "abi": sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag,
+        "package": package(),
+        "versions": versions([str(each) for each in request["names"]]),
+        "hostname": socket.gethostname(),
+        "home": os.path.expanduser("~"),
+        "cores": cores(),
+        "memory_bytes": memory(),
+        "addresses": addresses(),
+        "ports": [[host, port, port_problem(host, port)] for host, port in request["ports"]],
+        "directories": [[str(p), directory_problem(str(p))] for p in request["directories"]],
+        # last: what comes before takes its time
+        "wall": time.time(),
+    }
+
+
+def main(marker: str, request: str) -> None:
+    """Answer in one line, whatever others have printed before."""
+    sys.stdout.write("\n" + marker + json.dumps(answer(json.loads(request))) + "\n")
+    sys.stdout.flush()
