@@ -1,8 +1,6 @@
 """The own SSH client against OpenSSH's server."""
 
-import hashlib
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ from twisted.internet import defer, task
 
 from tests.support.sshd import available, serving
 from tests.support.sshkeys import Agent, fingerprint, make_key, public
-from tests.support.sshlogin import Answers, Output, client, run, settings
+from tests.support.sshlogin import Answers, client, run, settings
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.interface import Ending, How
@@ -176,6 +174,16 @@ def test_identities_only(loop, sshds, tmp_path):
     assert str(stranger) in str(error)
 
 
+def test_key_is_tried_once(loop, sshds, tmp_path):
+    """A key that is in the agent and in a file is tried by the agent, and not again."""
+    stranger = make_key(tmp_path / "stranger")
+    with Agent(tmp_path / "agent", stranger) as agent:
+        how = {"identity_files": (str(stranger),), "agent": str(agent.path)}
+        error = refused(loop, sshds, sshds[1], **how)
+    assert "tried stranger (agent)" in str(error)
+    assert str(stranger) not in str(error)
+
+
 def test_agent_that_is_gone(loop, sshds, tmp_path):
     """An agent that does not answer is no obstacle for keys in files, and is told otherwise."""
     path = str(tmp_path / "gone")
@@ -325,6 +333,14 @@ def test_new_keys_are_written(loop, sshds, tmp_path):
         assert os.system(f"ssh-keygen -F '{each.known_name}' -f {file} >/dev/null") == 0
         files = (str(file),)
         assert entering(loop, sshds, each, greet, known_hosts=files) == each.name
+
+
+def test_name_is_written_and_no_address(loop, sshds, tmp_path):
+    """A key is written for the name that was asked for: addresses change, and are not pinned."""
+    file = tmp_path / "known_hosts"
+    how = {"known_hosts": (str(file),), "strictness": Strictness.ACCEPT_NEW, "key_alias": "web"}
+    assert entering(loop, sshds, sshds[1], greet, **how) == "h1"
+    assert file.read_text(encoding="ascii") == f"web {host_key(sshds[1], 'ed25519')}\n"
 
 
 def test_person_takes_a_key(loop, sshds, tmp_path):

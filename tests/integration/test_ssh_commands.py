@@ -13,7 +13,7 @@ from tests.support.sshd import available, serving
 from tests.support.sshlogin import Answers, Output, client, run, settings
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
-from twisted_dist.launchers.ssh.interface import Ending, How
+from twisted_dist.launchers.ssh.interface import How
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,16 +1,18 @@
 """What `SSHClient` promises, of both clients, against OpenSSH's server."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
+from attrs import evolve
 from twisted.internet import defer, task
 from twisted.internet.defer import Deferred
 
 from tests.support.daemons import PATIENCE_S
-from tests.support.misdeeds import until
+from tests.support.misdeeds import is_gone, until
 from tests.support.sshd import available, serving
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
@@ -108,14 +110,14 @@ class World:
 
 def left_behind():
     """What a client may leave: processes, descriptors, and directories."""
-    children = sorted(
-        each.name()
-        for each in psutil.Process().children(recursive=True)
-        # the tests' own servers
-        if not each.name().startswith("sshd") and each.status() != psutil.STATUS_ZOMBIE
-    )
+    children = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # the tests' own servers stay
+            if not each.name().startswith("sshd") and not is_gone(each):
+                children.append(each.pid)
     places = sorted(each.name for each in Path(tempfile.gettempdir()).glob("td-ssh-*"))
-    return children, len(os.listdir("/proc/self/fd")), places
+    return sorted(children), len(os.listdir("/proc/self/fd")), places
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +283,32 @@ def test_lost(world):
     assert ending.reason
     assert reason
     assert error.kind == "lost"
+
+
+def test_silence(world):
+    """A host that answers nothing any more is lost in the time that the settings give it."""
+
+    async def work():
+        settings = await world.resolver.resolve("h1")
+        settings = evolve(settings, alive_interval_s=1, alive_count=2)
+        connection = await world.client.connect(settings)
+        heard = Heard()
+        running = await connection.start("echo on; cat", heard.out, heard.err)
+        await heard.begun
+        stopped = world.sshds[1].sessions()
+        began = world.loop.reactor.seconds()
+        for each in stopped:
+            each.suspend()
+        try:
+            return await running.ended(), world.loop.reactor.seconds() - began
+        finally:
+            for each in stopped:
+                each.resume()
+            await connection.close()
+
+    ending, seconds = world.run(work)
+    assert ending.how is How.LOST
+    assert 1 < seconds < PATIENCE_S / 2
 
 
 def test_close(world):

@@ -180,10 +180,12 @@ def test_nothing_in_common(loop, tmp_path, line, names):
 @NEEDS_SSHD
 def test_startups(loop, tmp_path):
     """A real sshd with too many logins at a time says so."""
-    with serving(tmp_path / "d", 1, lines=["MaxStartups 1:100:1"]) as sshds:
-        with socket.create_connection((sshds[1].address, sshds[1].port)) as first:
-            assert first.recv(100)
-            error = refused(loop, settings(sshds, sshds[1]))
+    with (
+        serving(tmp_path / "d", 1, lines=["MaxStartups 1:100:1"]) as sshds,
+        socket.create_connection((sshds[1].address, sshds[1].port)) as first,
+    ):
+        assert first.recv(100)
+        error = refused(loop, settings(sshds, sshds[1]))
     assert (error.kind, error.is_passing) == ("refused", True)
     assert "MaxStartups" in str(error)
 

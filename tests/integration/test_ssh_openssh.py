@@ -167,7 +167,8 @@ def test_changed_host_key(way, tmp_path):
     for strictness in (Strictness.YES, Strictness.ACCEPT_NEW):
         error = way.refused(more=[f"UserKnownHostsFile {known}"], strictness=strictness)
         assert error.kind == "host-key-changed"
-        assert f"in {known}:" in str(error)
+        assert "ITS HOST KEY HAS CHANGED. Somebody" in str(error)
+        assert f"(in {known}:" in str(error)
         assert "ssh-keygen -R" in str(error)
 
 
@@ -203,6 +204,17 @@ def test_passphrase(way, tmp_path):
     assert len(person.asked) == 2
     assert str(key) in person.asked[0]
     assert way.refused(person=Person(), key=str(key)).kind == "auth"
+
+
+def test_passphrase_on_the_way(way, tmp_path):
+    """A passphrase that was right for the host on the way is not asked for again behind it."""
+    key = make_key(tmp_path / "locked", passphrase="open sesame")
+    way._sshds.let_in(key)
+    way.has_key = False
+    person = Person("wrong", "open sesame")
+    more = ["Match originalhost h2", " ProxyJump h1", "Match all", f"IdentityFile {key}"]
+    assert way.enter("h2", person=person, more=more) == "h2"
+    assert len(person.asked) == 2
 
 
 def test_agent(way, tmp_path):

@@ -44,18 +44,18 @@ class Wait:
 
     def __init__(self) -> None:
         self.asked: Deferred[str] = Deferred()
-        self._answer: Deferred[str | None] = Deferred()
+        self._answer: Deferred[str | None] | None = None
 
     def answer(self, answer: str | None) -> None:
         self._answer.callback(answer)
 
     async def secret(self, prompt: str) -> str | None:
+        self._answer = Deferred()
         self.asked.callback(prompt)
         return await self._answer
 
     async def confirm(self, question: str) -> bool:
-        self.asked.callback(question)
-        return bool(await self._answer)
+        return bool(await self.secret(question))
 
 
 def settings(sshds: SSHDs, host: Host, /, **others: object) -> HostSettings:

@@ -119,20 +119,19 @@ class _Terminal:
         """The next line; None at the end of input."""
         try:
             before = termios.tcgetattr(self._number)
+            now = [*before]
+            now[_LOCAL] |= termios.ICANON | termios.ISIG
+            if not is_shown:
+                now[_LOCAL] = now[_LOCAL] & ~termios.ECHO | termios.ECHONL
+            # without what was typed before there was a question
+            termios.tcsetattr(self._number, termios.TCSAFLUSH, now)
         except termios.error:
             return None
-        now = [*before]
-        now[_LOCAL] |= termios.ICANON | termios.ISIG
-        if not is_shown:
-            now[_LOCAL] = now[_LOCAL] & ~termios.ECHO | termios.ECHONL
 
         def restore() -> None:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(self._number, termios.TCSAFLUSH, before)
 
-        # without what was typed before there was a question
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(self._number, termios.TCSAFLUSH, now)
         atexit.register(restore)
         stopping = self._reactor.addSystemEventTrigger("before", "shutdown", restore)
         self._answer = Deferred()

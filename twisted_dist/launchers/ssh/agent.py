@@ -114,7 +114,9 @@ class Agent:
     async def _wait(self, waiting: Deferred[Any], seconds: float) -> Any:
         try:
             return await waiting.addTimeout(seconds, self._reactor)
-        except AgentError:
+        except (AgentError, CancelledError):
             raise
-        except (ConchError, defer.TimeoutError, IndexError, struct.error) as error:
+        except (ConchError, defer.TimeoutError) as error:
             raise AgentError(f"the agent refused: {error}") from error
+        except Exception as error:  # whatever conch meets in an answer that is none
+            raise AgentError("the agent does not speak as agents do") from error

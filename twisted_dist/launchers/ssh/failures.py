@@ -26,7 +26,10 @@ def printable(said: bytes | str) -> str:
 
 def _system_words(problem: BaseException) -> str:
     number = getattr(problem, "osError", None)
-    return os.strerror(number) if isinstance(number, int) else str(problem)
+    if isinstance(number, int):
+        return os.strerror(number)
+    # Twisted puts the failure behind its own words
+    return printable(str(problem)).partition(": [Failure")[0]
 
 
 def dial_error(settings: HostSettings, problem: BaseException) -> SSHError:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, I
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.channel import PACKET_BYTES, WINDOW_BYTES
 from twisted_dist.launchers.ssh.connection import ConchConnection
 from twisted_dist.launchers.ssh.failures import forward_error
@@ -61,10 +62,14 @@ class JumpChannel(SSHChannel):
     def openFailed(self, reason: Any) -> None:
         """The bastion could not, or would not."""
         problem: Any = reason.value if isinstance(reason, Failure) else reason
-        if not self.conn.is_running:
-            problem = ConnectionLost(self.conn.reason)
-        if not self.opened.called:
-            self.opened.errback(forward_error(self._settings, self._bastion, problem))
+        if self.opened.called:
+            return
+        if self.conn.is_running:
+            error = forward_error(self._settings, self._bastion, problem)
+        else:
+            words = f"{self._settings.alias}: its bastion is lost: {self.conn.reason}"
+            error = SSHError(words, "lost", is_passing=True)
+        self.opened.errback(error)
 
     def dataReceived(self, data: bytes) -> None:
         """From the host behind."""

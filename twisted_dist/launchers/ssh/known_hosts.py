@@ -15,7 +15,7 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from hashlib import sha1, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +76,7 @@ def _is_hash_of(pattern: str, name: str) -> bool:
     salt, _, digest = pattern[len(_HASH_MAGIC) :].partition("|")
     try:
         expected = binascii.a2b_base64(digest)
-        found = hmac.new(binascii.a2b_base64(salt), name.encode(), sha1).digest()
+        found = hmac.digest(binascii.a2b_base64(salt), name.encode(), "sha1")
     except ValueError:
         return False
     return hmac.compare_digest(found, expected)
@@ -84,7 +84,7 @@ def _is_hash_of(pattern: str, name: str) -> bool:
 
 def hashed(name: str, salt: bytes) -> str:
     """A name as files with ``HashKnownHosts`` have it; *salt* is 20 random bytes."""
-    digest = hmac.new(salt, name.lower().encode(), sha1).digest()
+    digest = hmac.digest(salt, name.lower().encode(), "sha1")
     parts = [binascii.b2a_base64(each, newline=False).decode("ascii") for each in (salt, digest)]
     return _HASH_MAGIC + "|".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ from twisted_dist.launchers.ssh.settings import HostSettings
 
 #: the algorithms of an RSA key; other keys have one of their type's name
 _OF_RSA = ("rsa-sha2-256", "rsa-sha2-512", "ssh-rsa")
+
+
+def _shell(shell: str) -> str:
+    """What ``ssh`` runs commands here with: a user of a service may have a shell that does not."""
+    return "/bin/sh" if os.path.basename(shell) in {"", "nologin", "false"} else shell
 
 
 class _Entry:
@@ -76,7 +82,7 @@ class OpenSSHClient:
     ) -> None:
         self._reactor = reactor
         self._asker = asker
-        self._environ = environ
+        self._environ = {**environ, "SHELL": _shell(environ.get("SHELL", ""))}
         self._words = tuple(words)
         self._place: Place | None = None
         self._questions: Questions | None = None

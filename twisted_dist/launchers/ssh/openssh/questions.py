@@ -25,8 +25,8 @@ from twisted_dist.launchers.ssh.patience import Patience
 
 #: bytes of a question: a keyboard-interactive server may write what it likes
 MOST_BYTES: Final = 4096
-#: of a question: who asks, and what
-WORDS: Final = 2
+#: of a question: for which host, which ``ssh``, and what
+WORDS: Final = 3
 _TOKEN = "TWISTED_DIST_ASKED_BY"
 _PROGRAM = f"""
 import os, socket, sys
@@ -34,7 +34,7 @@ if os.environ.get("SSH_ASKPASS_PROMPT") == "none":
     sys.exit()
 with socket.socket(socket.AF_UNIX) as there:
     there.connect(sys.argv[1])
-    words = os.environ["{_TOKEN}"], " ".join(sys.argv[2:])
+    words = os.environ["{_TOKEN}"], str(os.getppid()), " ".join(sys.argv[2:])
     there.sendall("".join(each + chr(0) for each in words).encode("utf-8", "replace"))
     answer = b""
     while piece := there.recv(4096):
@@ -49,14 +49,22 @@ _OF_USER = re.compile(r"(?P<user>\S+)@\S+'s password: ?")
 
 
 class Questioner:
-    """One ``ssh`` that may ask."""
+    """A host that is being entered, and those on the way, each by an ``ssh`` that may ask."""
 
     def __init__(self, patience: Patience) -> None:
         self.patience = patience
-        #: `{subject: what it was answered last}`
-        self.given: dict[str, str] = {}
+        #: `{which ssh: {subject: what it was answered last}}`
+        self.given: dict[str, dict[str, str]] = {}
         #: it has the turn, and keeps it until it is known what became of the answer
         self.has_turn = False
+
+    def right(self, process: str = "") -> dict[str, str]:
+        """What others than *process* were answered: it is right once this one asks."""
+        found: dict[str, str] = {}
+        for each, given in self.given.items():
+            if each != process:
+                found.update(given)
+        return found
 
 
 class Questions:
@@ -111,7 +119,7 @@ class Questions:
         questioner = self._askers.pop(token, None)
         if questioner is not None:
             if was_right:
-                self._known.update(questioner.given)
+                self._known.update(questioner.right())
             self._release(questioner)
 
     def close(self) -> Deferred[None]:
@@ -127,17 +135,19 @@ class Questions:
         stopping.addCallback(lambda _: None)
         return stopping
 
-    async def _answer(self, token: str, prompt: str) -> str | None:
+    async def _answer(self, token: str, process: str, prompt: str) -> str | None:
         questioner = self._askers.get(token)
         if questioner is None or self._asker is None:
             return None
         subject = _subject(prompt)
+        given = questioner.given.setdefault(process, {})
         with questioner.patience.paused():
             if not questioner.has_turn:
                 await self._turn.acquire()
                 questioner.has_turn = True
+            self._known.update(questioner.right(process))
             known = self._known.get(subject)
-            if known is not None and known != questioner.given.get(subject):
+            if known is not None and known != given.get(subject):
                 answer: str | None = known
             elif _CONFIRMS.search(prompt):
                 answer = "yes" if await self._asker.confirm(_question(prompt)) else "no"
@@ -146,7 +156,7 @@ class Questions:
         if answer is None or token not in self._askers:
             self._release(questioner)
             return None
-        questioner.given[subject] = answer
+        given[subject] = answer
         if answer == known or "passphrase" in subject:
             self._known[subject] = answer
             self._release(questioner)
@@ -177,7 +187,7 @@ def _question(prompt: str) -> str:
 class _Listener(Factory):
     noisy = False
 
-    def __init__(self, answer: Callable[[str, str], Awaitable[str | None]]) -> None:
+    def __init__(self, answer: Callable[[str, str, str], Awaitable[str | None]]) -> None:
         self._answer = answer
 
     def buildProtocol(self, addr: object) -> Protocol:
@@ -185,11 +195,11 @@ class _Listener(Factory):
 
 
 class _Asking(Protocol):
-    """A token and a question, each ended by a NUL; answered by ``+`` and words, or not at all."""
+    """Three words, each ended by a NUL; answered by ``+`` and words, or not at all."""
 
     _log = Logger()
 
-    def __init__(self, answer: Callable[[str, str], Awaitable[str | None]]) -> None:
+    def __init__(self, answer: Callable[[str, str, str], Awaitable[str | None]]) -> None:
         self._answer = answer
         self._received = b""
         self._answering: Deferred[None] | None = None
@@ -199,15 +209,15 @@ class _Asking(Protocol):
         if len(self._received) > MOST_BYTES:
             self._end()
         elif self._answering is None and self._received.count(b"\0") == WORDS:
-            token, prompt, _ = self._received.decode("utf-8", "replace").split("\0")
-            self._answering = Deferred.fromCoroutine(self._tell(token, prompt))
+            *words, _ = self._received.decode("utf-8", "replace").split("\0")
+            self._answering = Deferred.fromCoroutine(self._tell(*words))
             self._answering.addErrback(
                 lambda failure: self._log.failure("no answer to a question of ssh", failure)
             )
 
-    async def _tell(self, token: str, prompt: str) -> None:
+    async def _tell(self, token: str, process: str, prompt: str) -> None:
         try:
-            answer = await self._answer(token, prompt)
+            answer = await self._answer(token, process, prompt)
             if answer is not None and self.transport is not None:
                 self.transport.write(b"+" + answer.encode())
         finally:

@@ -41,12 +41,13 @@ def _meaning(kind: str, pattern: str, advice: str = "", is_passing: bool = False
 _MEANINGS: Final = (
     _meaning("settings", r"Bad configuration option|terminating, \d+ bad configuration"),
     _meaning("settings", r"Can't open user config file|Bad owner or permissions"),
+    _meaning("host-key-changed", "REVOKED HOST KEY", "its host key is revoked"),
     _meaning(
         "host-key-changed",
         "REMOTE HOST IDENTIFICATION HAS CHANGED|[Hh]ost key for .* has changed|"
-        "POSSIBLE DNS SPOOFING|REVOKED HOST KEY",
-        "its host key is another one than known_hosts has: if it was set up anew, remove the old "
-        "one with ssh-keygen -R; else somebody is in between",
+        "POSSIBLE DNS SPOOFING",
+        "ITS HOST KEY HAS CHANGED. Somebody may be in between. If you know that it has a new key, "
+        "remove the old one with ssh-keygen -R",
     ),
     _meaning(
         "host-key",
@@ -58,7 +59,8 @@ _MEANINGS: Final = (
     _meaning(
         "auth",
         "Too many authentication failures",
-        "it saw too many wrong keys: name the right one, with IdentitiesOnly",
+        "its sshd gave up after too many keys or passwords (MaxAuthTries): name the right key "
+        "(IdentityFile, with IdentitiesOnly yes)",
     ),
     _meaning("auth", "Permission denied|No supported authentication methods"),
     _meaning("protocol", "Unable to negotiate|no matching .* found"),
@@ -111,9 +113,8 @@ def entering_error(settings: HostSettings, text: str, status: str) -> SSHError:
             if meaning.kind == "host-key-changed":
                 place = _WHERE.search(text)
                 said = f"in {printable(place[1])}" if place else "in known_hosts"
-            parts = [settings.alias, *([meaning.advice] if meaning.advice else [])]
-            message = f"{': '.join(parts)} ({said})" if meaning.advice else f"{parts[0]}: {said}"
-            return SSHError(message, meaning.kind, meaning.is_passing)
+            told = f"{meaning.advice} ({said})" if meaning.advice else said
+            return SSHError(f"{settings.alias}: {told}", meaning.kind, meaning.is_passing)
     return SSHError(f"{settings.alias}: {reason(text) or f'ssh {status}'}", "protocol")
 
 
