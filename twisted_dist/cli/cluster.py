@@ -209,5 +209,6 @@ class Options(CommandOptions):
                 env=self.environment,
             ),
             directories=() if local is None else (local,),
+            ships=bool(self["bootstrap"]),
             is_insecure=bool(self["insecure"]),
         )

@@ -111,7 +111,8 @@ class Cluster:
             settings = await self._resolve(place)
             connection = await self._dialling.connect(settings, CHECK_S)
             try:
-                told(place, await self._preparing(place).examine(connection))
+                preparing = self._preparing(place)
+                told(place, await preparing.examine(connection, would_ship=self._request.ships))
             finally:
                 await connection.close()
         except SSHError as problem:
@@ -141,6 +142,7 @@ class Cluster:
             self._chance,
             self._wall,
             self._watch,
+            ships=self._request.ships,
         )
 
     async def _resolve(self, place: Place) -> HostSettings:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, TimeoutError
 
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.far_daemon import LEASH
 from twisted_dist.launchers.cluster.keeper import Start
 from twisted_dist.launchers.cluster.plan import Daemon, Place
-from twisted_dist.launchers.cluster.watch import Watch
+from twisted_dist.launchers.cluster.watch import Stage, Watch
 from twisted_dist.launchers.cluster.whereabouts import Whereabouts
 from twisted_dist.launchers.far_side import probe
+from twisted_dist.launchers.far_side.bootstrap import ship
+from twisted_dist.launchers.far_side.bundle import bundle_for
 from twisted_dist.launchers.far_side.command import Surroundings, remote_command
 from twisted_dist.launchers.ssh.interface import Connection
 from twisted_dist.launchers.ssh.running import run
 
 #: seconds in which a host answers what it is asked first; activations may take some
 LOOK_S: Final = 60.0
+#: seconds in which the package is sent, where it is, over a slow link, and pip there has got
+#: what it needs
+SHIP_S: Final = 600.0
 #: ports that are tried where any free one will do: below those that the kernel gives out, some
 #: of which are taken at any moment
 _PORTS: Final = range(20_000, 32_000)
@@ -44,6 +51,10 @@ class Looked:
     report: probe.Report
     problems: Sequence[probe.Problem]
     skew_s: float
+
+
+def _lacks_package(looked: Looked) -> bool:
+    return any(each.is_fatal and each.column == "package" for each in looked.problems)
 
 
 class Network:
@@ -88,6 +99,7 @@ class HostPreparing:
         chance: for a port.
         wall: seconds since 1970.
         watch: is told what should be known, and stops nothing.
+        ships: the package is sent to hosts where it is not, or not of this version.
 
     Attributes:
         looked: what the last look has found.
@@ -103,9 +115,12 @@ class HostPreparing:
         chance: random.Random,
         wall: Callable[[], float],
         watch: Watch,
+        *,
+        ships: bool,
     ) -> None:
         self._reactor = reactor
         self._place = place
+        self._ships = ships
         self._network = network
         self._directories = directories
         self._chance = chance
@@ -126,6 +141,9 @@ class HostPreparing:
     async def look(self, connection: Connection) -> None:
         """As `Preparing` says."""
         looked = await self.examine(connection)
+        if self._ships and _lacks_package(looked):
+            await self._ship(connection, looked.report)
+            looked = await self.examine(connection)
         fatal = [each for each in looked.problems if each.is_fatal]
         if fatal:
             raise SSHError(f"{self._name}: {'; '.join(map(str, fatal))}", "command")
@@ -135,8 +153,31 @@ class HostPreparing:
         self.looked = looked
         self._network.whereabouts.learn(self._name, looked.report.addresses)
 
-    async def examine(self, connection: Connection) -> Looked:
+    async def _ship(self, connection: Connection, report: probe.Report) -> None:
+        """Send the package there, or find that an earlier one did; use it."""
+        bundle = bundle_for(report.platform, report.abi)
+        self._watch.stage(self._name, Stage.SHIPPING)
+        shipping = Deferred.fromCoroutine(ship(connection, self._surroundings, bundle))
+        try:
+            shipped = await shipping.addTimeout(SHIP_S, self._reactor)
+        except TimeoutError:
+            raise SSHError(
+                f"{self._name}: --bootstrap has taken {SHIP_S:g} s and has not ended", "command"
+            ) from None
+        except SSHError as problem:
+            raise SSHError(
+                f"{self._name}: {problem}", problem.kind, problem.is_passing
+            ) from problem
+        self._surroundings = shipped.surroundings(self._surroundings)
+        if shipped.is_new:
+            self._watch.note(self._name, f"twisted_dist was shipped to {shipped.path}")
+
+    async def examine(self, connection: Connection, *, would_ship: bool = False) -> Looked:
         """What there is on the host, good or bad.
+
+        Args:
+            connection: to it.
+            would_ship: the package need not be there: it would be sent.
 
         Raises:
             SSHError: no Python answers there.
@@ -154,7 +195,12 @@ class HostPreparing:
         skew_s = probe.clock_skew(report.wall, asked, self._wall())
         if self._place.is_schedulers and not self._network.port:
             report = self._with_a_port(report)
-        problems = probe.problems(report, probe.Wanted(python=sys.version_info[:2]), skew_s)
+        wanted = probe.Wanted(
+            python=sys.version_info[:2],
+            cloudpickle=version("cloudpickle"),
+            is_bootstrapped=would_ship,
+        )
+        problems = probe.problems(report, wanted, skew_s)
         return Looked(report=report, problems=problems, skew_s=skew_s)
 
     def _ports(self) -> list[tuple[str, int]]:

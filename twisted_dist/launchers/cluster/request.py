@@ -47,6 +47,7 @@ class Request:
         ssh: how hosts are entered.
         surroundings: what daemons are started in.
         directories: on the hosts, that daemons write to.
+        ships: the package is sent to hosts where it is not, or not of this version.
         is_insecure: without TLS and credentials.
         environ: the variables of this process, for SSH.
     """
@@ -56,5 +57,6 @@ class Request:
     ssh: SSHOptions = field(factory=SSHOptions)
     surroundings: Surroundings = field(factory=lambda: Surroundings(here=sys.executable))
     directories: tuple[str, ...] = ()
+    ships: bool = False
     is_insecure: bool = False
     environ: Mapping[str, str] = field(factory=lambda: dict(os.environ), repr=False)

@@ -12,6 +12,7 @@ class Stage(Enum):
     WAITING = "waiting"
     CONNECTING = "connecting"
     LOOKING = "looking at it"
+    SHIPPING = "shipping the package"
     READY = "entered"
     STARTING = "starting"
     UP = "up"
