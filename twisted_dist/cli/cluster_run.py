@@ -11,7 +11,6 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from twisted_dist.cli.asking import TerminalAsker
 from twisted_dist.cli.cluster import Options
 from twisted_dist.cli.cluster_watch import ClusterWatch
 from twisted_dist.cli.log_files import LogFiles
@@ -20,6 +19,7 @@ from twisted_dist.errors import TwistedDistError
 from twisted_dist.launchers.cluster.cluster import Cluster
 from twisted_dist.launchers.cluster.plan import Plan
 from twisted_dist.launchers.cluster.request import Request
+from twisted_dist.launchers.ssh.asking import TerminalAsker
 from twisted_dist.version import VERSION
 
 #: seconds in which signals are one: a terminal that closes sends several

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from tests.support.daemons import PATIENCE_S
 from tests.support.misdeeds import until
 from twisted_dist import ReactorThread
-from twisted_dist.cli.asking import TerminalAsker
+from twisted_dist.launchers.ssh.asking import TerminalAsker
 
 pytestmark = pytest.mark.slow
 
@@ -189,7 +189,7 @@ ASKING = """
 import sys
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted_dist.cli.asking import TerminalAsker
+from twisted_dist.launchers.ssh.asking import TerminalAsker
 
 reactor.callWhenRunning(lambda: Deferred.fromCoroutine(TerminalAsker(reactor).secret("Word: ")))
 reactor.run()
