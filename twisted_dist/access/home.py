@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from twisted_dist.access.access import MAX_ACCESS_BYTES, Access
+from twisted_dist.access.life import has_ended, life, machine_name
 from twisted_dist.access.network import Network
 from twisted_dist.address import parse_address
 from twisted_dist.errors import AccessError
@@ -31,11 +30,6 @@ MAX_NETWORK_BYTES: Final = 16 * 2**20
 #: ends the name of a network file that was put aside for one that a launcher gave
 ASIDE: Final = "network-aside"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-
-
-def machine_name() -> str:
-    """What this machine calls itself; loopback addresses mean it."""
-    return os.uname().nodename
 
 
 def default_directory() -> Path:
@@ -85,35 +79,6 @@ def write_secret(path: Path, text: str) -> None:
             raise
     except OSError as problem:
         raise AccessError(f"cannot write {path}: {problem.strerror}") from None
-
-
-def _life() -> dict[str, object]:
-    """Names this process, so that a later one can tell whether it still lives."""
-    process = psutil.Process()
-    born = process.create_time()
-    return {"machine": machine_name(), "pids": _pids(), "pid": process.pid, "born": born}
-
-
-def _pids() -> str:
-    """Which process ids this process sees: containers have their own."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
-        return ""
-
-
-def _has_ended(life: object) -> bool:
-    """Whether the process of a `_life` has ended; False where that cannot be known here."""
-    if not isinstance(life, dict):
-        return False
-    if (life.get("machine"), life.get("pids")) != (machine_name(), _pids()):
-        return False
-    try:
-        return bool(psutil.Process(life["pid"]).create_time() != life["born"])
-    except psutil.NoSuchProcess:
-        return True
-    except Exception:  # a file that somebody has edited
-        return False
 
 
 class Home:
@@ -195,11 +160,11 @@ class Home:
             machine = machine_name() if machine is None else machine
             access = network.access([address], machine, network.owned.values())
             write_secret(self.access_path(address), access.dump())
-            life = self._path(address, "life")
+            told = self._path(address, "life")
             if passing:
-                write_secret(life, json.dumps(_life()))
+                write_secret(told, json.dumps(life()))
             else:
-                life.unlink(missing_ok=True)
+                told.unlink(missing_ok=True)
             return network
 
     def _renewed(self, path: Path, given: Network) -> Network:
@@ -258,7 +223,7 @@ class Home:
         """Take away what schedulers that were killed had meant to."""
         for path in self.directory.glob("*.life"):
             try:
-                ended = _has_ended(json.loads(read_secret(path)))
+                ended = has_ended(json.loads(read_secret(path)))
             except (AccessError, ValueError):
                 continue
             if ended:

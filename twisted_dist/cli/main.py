@@ -100,3 +100,10 @@ def daccess() -> int:
     from twisted_dist.cli.access import main
 
     return main()
+
+
+def agent() -> int:
+    """What ``dcluster --detach`` leaves on a host."""
+    from twisted_dist.cli.agent import main
+
+    return main()
