@@ -397,3 +397,16 @@ def test_told_twice(desk):
     out = desk.tell(submitted(A, FIRST))
     assert done(out) == [FIRST]
     assert not given(out)
+
+
+def test_grace_period_is_waited_for():
+    """`SchedulerCore.next_deadline` is no instant that has passed, while nothing is moved."""
+    desk = Desk()
+    desk.tell(s.WorkerJoined(W, "h:2", "w2", 1))
+    desk.tell(submitted(A, FIRST, 3, workers=("w",)))
+    assert desk.core.state.balance_at is not None
+    desk.tell(s.MemberReturned(5, 0))
+    desk.now += GRACE_S / 2
+    for _ in range(3):
+        desk.keep(desk.core.expire(desk.now))
+        assert desk.core.next_deadline() > desk.now

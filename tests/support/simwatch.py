@@ -78,7 +78,8 @@ class Watch:
             net.broken = what
 
     def _noted(self, function):
-        state = self._cluster.scheduler.core.state
+        core = self._cluster.scheduler.core
+        state = core.state
 
         def noted(*args):
             what = args[0]  # a stimulus, or the instant of `expire`
@@ -98,6 +99,8 @@ class Watch:
             if self._checks:
                 self.guard.before(what)
             out = function(*args)
+            if isinstance(what, float) and (core.next_deadline() or what + 1) <= what:
+                self._say("the time has come for something that is not done: a timer spins")
             self.losses += sum(map(self._is_lost, busy))
             self.attempts_lost += sum(map(self._is_lost, given))
             self.lost_results += sum(task.state is not MEMORY for task in held)

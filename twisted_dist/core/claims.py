@@ -81,6 +81,7 @@ class Claims:
         if self._has_recovered:
             return
         self._has_recovered = state.recovering = True
+        state.balance_at = None  # nothing is moved meanwhile: the time for it would never pass
         told = "members of an earlier life of this scheduler return: they say what they have"
         state.outbox.log(told, is_warning=True)
         state.alarms.at(state.now + GRACE_S, self._end_grace)
