@@ -24,10 +24,18 @@ setup(
         "cryptography>=42",
     ],
     extras_require={
-        "test": ["pytest>=8", "hypothesis>=6", "pytest-timeout>=2", "numpy", "dask[array]"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6",
+            "pytest-timeout>=2",
+            "numpy",
+            "dask[array]",
+            "paramiko>=3",
+        ],
         "lint": ["ruff", "mypy", "mypy-zope", "import-linter", "types-psutil"],
         "docs": ["sphinx>=7", "myst-parser>=3", "furo", "towncrier"],
         "progress": ["tqdm"],
+        "ssh-config": ["paramiko>=3"],
     },
     entry_points={
         "console_scripts": [

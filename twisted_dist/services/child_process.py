@@ -196,7 +196,7 @@ class ChildProcess(ProcessProtocol):
             self._stderr = (self._stderr + data)[-STDERR_TAIL:]
         self._passages[STDERR if stream == STDERR else STDOUT].write(data)
 
-    def processExited(self, reason: Failure) -> None:  # noqa: N802 -- of Twisted
+    def processExited(self, reason: Failure) -> None:
         """It is gone: whatever it started goes as well, and holds nothing of it open."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._group, signal.SIGKILL)

@@ -34,7 +34,8 @@ class Ending:
     Attributes:
         how: of the three ways.
         status: its exit status, where it exited.
-        signal: the signal's name without ``SIG``, where it was signalled.
+        signal: the signal's name without ``SIG``, where it was signalled; empty where that
+            is not known.
         reason: why the connection was lost, where it was.
     """
 
@@ -52,7 +53,7 @@ class Ending:
         if self.how is How.EXITED:
             return f"exited with status {self.status}"
         if self.how is How.SIGNALLED:
-            return f"was ended by SIG{self.signal}"
+            return f"was ended by SIG{self.signal}" if self.signal else "was ended by a signal"
         return f"was lost with its connection: {self.reason}"
 
 
