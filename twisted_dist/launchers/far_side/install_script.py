@@ -185,6 +185,7 @@ def main(marker: str, text: str) -> None:
         sys.stdout.flush()
 
     request = json.loads(text)
+    directory = "the cache"
     try:
         directory = cache()
         place = os.path.join(directory, request["name"])
@@ -200,4 +201,4 @@ def main(marker: str, text: str) -> None:
     except tarfile.TarError as problem:
         say("failed", why="the archive cannot be read: %s" % problem)
     except OSError as problem:
-        say("failed", why="%s: %s" % (problem.filename or "it", problem.strerror or problem))
+        say("failed", why="%s: %s" % (problem.filename or directory, problem.strerror or problem))
