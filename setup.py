@@ -41,6 +41,7 @@ setup(
         "console_scripts": [
             "dscheduler = twisted_dist.cli.main:dscheduler",
             "dworker = twisted_dist.cli.main:dworker",
+            "dcluster = twisted_dist.cli.main:dcluster",
             "daccess = twisted_dist.cli.main:daccess",
         ]
     },

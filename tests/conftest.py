@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a home of their own, so that the user's is left alone."""
+"""What all tests share: a home of their own, so that the user's is left alone, and their order."""
 
 import pytest
 
@@ -11,3 +11,14 @@ def home(tmp_path_factory):
         patch.setenv("TWISTED_DIST_HOME", str(directory))
         patch.delenv("TWISTED_DIST_ACCESS", raising=False)
         yield directory
+
+
+def pytest_collection_modifyitems(items):
+    """Tests with real processes run one after the other, also where others run beside them.
+
+    Some count the processes of this machine, or what is in /dev/shm. ``--dist loadgroup``
+    (pytest-xdist) keeps a group together; without it this means nothing.
+    """
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            item.add_marker(pytest.mark.xdist_group("processes"))

@@ -24,7 +24,7 @@ _PLACES = {
     "LocalCluster": "launchers.local",
     "Nanny": "services.nanny",
     "Queue": "client.coordination",
-    "ReactorThread": "client.blocking",
+    "ReactorThread": "wire.reactor_thread",
     "Scheduler": "services.scheduler",
     "Semaphore": "client.coordination",
     "Variable": "client.coordination",

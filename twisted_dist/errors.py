@@ -4,7 +4,8 @@ The tree::
 
     TwistedDistError
     ├── ConnectError            the scheduler or worker could not be reached
-    │   └── SSHError            a host could not be entered over SSH
+    │   ├── SSHError            a host could not be entered over SSH
+    │   └── ClusterError        too little of a cluster over SSH could be started
     ├── ConnectionClosedError   it was reached and then went away
     ├── ProtocolError           bytes that are not our protocol, or over a bound
     ├── RefusedError            the other side understood and said no
@@ -32,6 +33,7 @@ from concurrent.futures import CancelledError
 __all__ = [
     "AccessError",
     "CancelledError",
+    "ClusterError",
     "ConnectError",
     "ConnectionClosedError",
     "DataLostError",
@@ -87,6 +89,10 @@ class SSHError(ConnectError):
 
     def __reduce__(self) -> tuple[type[SSHError], tuple[str, str, bool]]:
         return type(self), (str(self), self.kind, self.is_passing)
+
+
+class ClusterError(ConnectError):
+    """Too little of a cluster could be started; says which hosts failed, and why."""
 
 
 class ConnectionClosedError(TwistedDistError):

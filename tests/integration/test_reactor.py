@@ -8,7 +8,7 @@ from twisted.internet import defer
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 
-from twisted_dist.client.blocking import ReactorThread
+from twisted_dist.wire.reactor_thread import ReactorThread
 
 pytestmark = pytest.mark.slow
 

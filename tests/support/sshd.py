@@ -216,8 +216,11 @@ class SSHDs:
         with self.authorized_keys.open("a", encoding="ascii") as file:
             file.write(public(key) + "\n")
 
-    def config_text(self, *more: str) -> str:
-        """An ``ssh_config`` of them all; *more* lines are for all hosts, and come first."""
+    def config_text(self, *more: str, has_key: bool = True) -> str:
+        """An ``ssh_config`` of them all; *more* lines are for all hosts, and come first.
+
+        *has_key* tells whether it has the key that is let in.
+        """
         return "\n".join(
             [
                 *more,
@@ -227,7 +230,7 @@ class SSHDs:
                 ),
                 "Host *",
                 f"  User {getpass.getuser()}",
-                f"  IdentityFile {self.key}",
+                *([f"  IdentityFile {self.key}"] if has_key else []),
                 "  IdentitiesOnly yes",
                 "  IdentityAgent none",
                 f"  UserKnownHostsFile {self.known_hosts}",
@@ -269,6 +272,8 @@ class SSHDs:
         return words
 
     def _config_lines(self, host: Host) -> Iterator[str]:
+        # of this one the last counts
+        yield "MaxStartups 200"
         yield from self._lines_of.get(host.number, ())
         yield from self._lines
         yield f"Port {host.port}"
@@ -281,7 +286,6 @@ class SSHDs:
         yield "UsePAM no"
         yield f"PasswordAuthentication {'yes' if self._passwords else 'no'}"
         yield "KbdInteractiveAuthentication no"
-        yield "MaxStartups 200"
         yield "LogLevel VERBOSE"
         yield "UseDNS no"
         variables = {"SHLVL": SHALLOW, MARK: host.mark, "TD_HOST": host.name, **self._environment}

@@ -164,7 +164,12 @@ class Home:
     # -- a scheduler's
 
     def open_network(
-        self, address: str, *, passing: bool = False, given: Network | None = None
+        self,
+        address: str,
+        *,
+        passing: bool = False,
+        given: Network | None = None,
+        machine: str | None = None,
     ) -> Network:
         """The network of the scheduler at *address*: its last life's, or a new one.
 
@@ -174,6 +179,7 @@ class Home:
             given: the one to be, whatever is there; where it is there already, with what was
                 granted since. One of another scheduler of this address is put aside, and
                 comes back when the files of this one go.
+            machine: name of the scheduler's; by default it is this one.
         """
         with self._locked():
             path = self.network_path(address)
@@ -186,7 +192,8 @@ class Home:
                 if not aside.exists():  # or else it is of a launcher too
                     os.replace(path, aside)
             write_secret(path, network.dump())
-            access = network.access([address], machine_name(), network.owned.values())
+            machine = machine_name() if machine is None else machine
+            access = network.access([address], machine, network.owned.values())
             write_secret(self.access_path(address), access.dump())
             life = self._path(address, "life")
             if passing:

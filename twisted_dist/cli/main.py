@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any, cast
 
 from twisted_dist.cli.inherited import name_sockets
 
 
-def _run(module_name: str) -> int:
-    name_sockets(os.environ)  # before anything of Twisted
+def _end_by_interrupt() -> None:
+    """Until there is something to stop, Ctrl-C just ends this: without a traceback.
+
+    A KeyboardInterrupt may be lost in what is imported, too.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _begin() -> None:
+    """What comes before anything of Twisted: log to standard error, and our reactor."""
     from twisted.internet.main import installReactor
     from twisted.logger import (
         FilteringLogObserver,
@@ -24,10 +33,6 @@ def _run(module_name: str) -> int:
 
     from twisted_dist.wire.reactor import make_reactor
 
-    module: Any = importlib.import_module(module_name)
-    options = module.Options()
-    options.parseOptions(sys.argv[1:])
-
     def not_told_yet(event: Any) -> Any:
         """What a daemon has said on standard error itself is not said there again."""
         return PredicateResult.no if event.get("told") else PredicateResult.maybe
@@ -38,6 +43,15 @@ def _run(module_name: str) -> int:
     )
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     installReactor(make_reactor())
+
+
+def _run(module_name: str) -> int:
+    _end_by_interrupt()
+    name_sockets(os.environ)  # before anything of Twisted
+    module: Any = importlib.import_module(module_name)
+    options = module.Options()
+    options.parseOptions(sys.argv[1:])
+    _begin()
     daemon = module.makeService(options)
     from twisted.internet import reactor
 
@@ -55,6 +69,30 @@ def dscheduler() -> int:
 def dworker() -> int:
     """Entry point of ``dworker``."""
     return _run("twisted_dist.cli.worker")
+
+
+def dcluster() -> int:
+    """Entry point of ``dcluster``."""
+    _end_by_interrupt()
+    from twisted_dist.cli.cluster import Options
+
+    options = Options()
+    options.parseOptions(sys.argv[1:])
+    _begin()
+    from twisted.internet import reactor
+
+    from twisted_dist.cli.cluster_check import ClusterCheck
+    from twisted_dist.cli.cluster_run import ClusterRun
+
+    running: Any = reactor
+    run: ClusterCheck | ClusterRun
+    if options["check"]:
+        run = ClusterCheck(running, options.request())
+    else:
+        run = ClusterRun(running, options, options.request())
+    running.callWhenRunning(run.begin)
+    running.run()
+    return run.exit_status
 
 
 def daccess() -> int:

@@ -76,17 +76,14 @@ HTTP_PORT = [
 ]
 
 
-class DaemonOptions(usage.Options):
-    """Options of one daemon, on its own command line and on twistd's.
+class CommandOptions(usage.Options):
+    """Options of one of our commands.
 
-    What is wrong ends the program with one line and status 2, here and not in twistd,
-    which would print its whole help and end with status 0.
+    What is wrong ends the program with one line and status 2.
     """
 
-    #: the word that starts the daemon
+    #: the word that starts it
     program = ""
-    #: and what it is
-    description = ""
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; options may stand after the address, as they always did."""
@@ -95,26 +92,15 @@ class DaemonOptions(usage.Options):
             pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
             flat = [part for pair in pairs for part in pair if part]
             super().parseOptions([*flat, "--", *words])
-            if self["stdin-silence"] is not None and not self["until-stdin-closes"]:
-                self.refuse("--stdin-silence is for --until-stdin-closes: give that too")
-            if self["print-unit"]:
-                for option, value in pairs:
-                    if option in _FROM_STDIN and value == STDIN:
-                        self.refuse(f"{option}: a service has no standard input; give a file")
-                given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
-                print(service_unit(self.program, self.description, [*given, *words]), end="")
-                raise SystemExit(0)
+            self.parsed(pairs, words)
         except getopt.GetoptError as problem:
             self.refuse(str(problem))
         except usage.UsageError as problem:
             told = str(problem).removeprefix("Parameter type enforcement failed: ")
             self.refuse("too many words" if told == "Wrong number of arguments." else told)
 
-    def _word(self, option: str, value: str) -> str:
-        """An option as one word, for a process that starts in another directory."""
-        if option in _PATHS:
-            value = os.path.abspath(value)
-        return f"{option}={value}" if value else option
+    def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
+        """The command line was read and can be meant: options with values, and the rest."""
 
     def refuse(self, why: str) -> NoReturn:
         """One line on standard error, and the end."""
@@ -125,3 +111,32 @@ class DaemonOptions(usage.Options):
         """Show the version and exit."""
         print(f"{self.program} (twisted-dist) {VERSION}")
         raise SystemExit(0)
+
+
+class DaemonOptions(CommandOptions):
+    """Options of one daemon, on its own command line and on twistd's.
+
+    What is wrong ends the program here and not in twistd, which would print its whole help
+    and end with status 0.
+    """
+
+    #: what it is
+    description = ""
+
+    def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
+        """Print the unit that was asked for."""
+        if self["stdin-silence"] is not None and not self["until-stdin-closes"]:
+            self.refuse("--stdin-silence is for --until-stdin-closes: give that too")
+        if self["print-unit"]:
+            for option, value in pairs:
+                if option in _FROM_STDIN and value == STDIN:
+                    self.refuse(f"{option}: a service has no standard input; give a file")
+            given = [self._word(*pair) for pair in pairs if pair[0] != "--print-unit"]
+            print(service_unit(self.program, self.description, [*given, *words]), end="")
+            raise SystemExit(0)
+
+    def _word(self, option: str, value: str) -> str:
+        """An option as one word, for a process that starts in another directory."""
+        if option in _PATHS:
+            value = os.path.abspath(value)
+        return f"{option}={value}" if value else option

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.bastions import Bastions, Lease
 from twisted_dist.launchers.ssh.connection import ConchConnection
-from twisted_dist.launchers.ssh.failures import USE_SYSTEM_SSH, dial_error, out_of_time
+from twisted_dist.launchers.ssh.dial import dial
+from twisted_dist.launchers.ssh.failures import USE_SYSTEM_SSH, out_of_time
 from twisted_dist.launchers.ssh.host_keys import HostKeyCheck, WrongFingerprintError
 from twisted_dist.launchers.ssh.jump import JumpEndpoint
 from twisted_dist.launchers.ssh.login import Login
@@ -140,14 +140,7 @@ class ConchClient:
         host_key = HostKeyCheck(settings, self._secrets, patience, without)
         login = Login(self._reactor, settings, self._secrets, patience, host_key)
         transport = ClientTransport(login, host_key)
-        try:
-            await connectProtocol(way, transport)
-        except (CancelledError, SSHError):
-            raise
-        except ConnectingCancelledError:
-            raise CancelledError() from None
-        except Exception as error:
-            raise dial_error(settings, error) from error
+        await dial(settings, way, transport)
         attempt.transport = transport
         try:
             await transport.ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer
@@ -12,12 +13,47 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.failures import out_of_time
 from twisted_dist.launchers.ssh.interface import Asker
-from twisted_dist.launchers.ssh.openssh.configuration import configuration, pin_program
+from twisted_dist.launchers.ssh.openssh.configuration import Pin, configuration, pin_program
 from twisted_dist.launchers.ssh.openssh.master import OpenSSHConnection
 from twisted_dist.launchers.ssh.openssh.place import Place
 from twisted_dist.launchers.ssh.openssh.questions import Questions
+from twisted_dist.launchers.ssh.openssh.words import WrongFingerprintError
 from twisted_dist.launchers.ssh.patience import Patience
 from twisted_dist.launchers.ssh.settings import HostSettings
+
+#: the algorithms of an RSA key; other keys have one of their type's name
+_OF_RSA = ("rsa-sha2-256", "rsa-sha2-512", "ssh-rsa")
+
+
+class _Entry:
+    """A host that is being entered, in one attempt or in several."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        place: Place,
+        questions: Questions,
+        program: tuple[str, ...],
+    ) -> None:
+        self.settings = settings
+        self.place = place
+        self.questions = questions
+        self.program = program
+        self._seen = place.entry("k")
+        self._without: frozenset[str] = frozenset()
+
+    def pin(self, program: str) -> Pin:
+        """How its key is compared now."""
+        return Pin(program, self._seen, self._without)
+
+    def learn_types(self) -> bool:
+        """Exclude the type of key that it showed; whether there was another one."""
+        path = Path(self._seen)
+        kinds = path.read_text(encoding="ascii").split() if path.exists() else []
+        found = {each for kind in kinds for each in (_OF_RSA if kind == "ssh-rsa" else (kind,))}
+        is_new = not found <= self._without
+        self._without |= found
+        return is_new
 
 
 class OpenSSHClient:
@@ -63,9 +99,26 @@ class OpenSSHClient:
                 "settings",
             )
         place, questions = self._open()
-        text = configuration(settings, questions.is_possible, self._pin)
+        entry = _Entry(settings, place, questions, (program, *self._words[1:]))
+        wrong: SSHError | None = None
+        while True:
+            try:
+                return await self._enter(entry)
+            except WrongFingerprintError as error:
+                # a host shows a key of one type, and a fingerprint does not tell its type
+                wrong = wrong or error
+                if not entry.learn_types():
+                    raise wrong from None
+            except SSHError as error:
+                if wrong is not None and error.kind == "protocol":
+                    raise wrong from None
+                raise
+
+    async def _enter(self, entry: _Entry) -> OpenSSHConnection:
+        settings, questions = entry.settings, entry.questions
+        text = configuration(settings, questions.is_possible, entry.pin(self._pin))
         connection = OpenSSHConnection(
-            self._reactor, settings, place, (program, *self._words[1:]), self._environ
+            self._reactor, settings, entry.place, entry.program, self._environ
         )
         patience = Patience(self._reactor, settings.connect_timeout_s)
         token, variables = questions.enter(patience)

@@ -15,21 +15,27 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
+from attrs import frozen
+
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.settings import HostSettings, Strictness
 
 #: what ``ssh`` says through LocalCommand once it is in, and listens for others
 READY: Final = "twisted-dist-is-in"
-#: prints the line of a known_hosts file for a host's key, if its fingerprint is one of those
+#: prints the line of a known_hosts file for a host's key, if its fingerprint is one of those;
+#: else the key's type is kept in a file
 _PIN = """
 import base64, hashlib, sys
-name, kind, key, *wanted = sys.argv[1:]
+seen, name, kind, key, *wanted = sys.argv[1:]
 try:
     digest = hashlib.sha256(base64.b64decode(key, validate=True)).digest()
 except ValueError:
     sys.exit()
 if "SHA256:" + base64.b64encode(digest).decode().rstrip("=") in wanted:
     print(name, kind, key)
+else:
+    with open(seen, "a") as file:
+        file.write(kind + " ")
 """
 _NAME = re.compile(r"[\w.:%@+-]+")
 #: of the one that keeps the connection; forwards of the user are for one session, not for fifty
@@ -47,13 +53,28 @@ _MASTER = (
 )
 
 
-def configuration(settings: HostSettings, is_asking: bool, pin: str) -> str:
+@frozen
+class Pin:
+    """How a host's key is compared with fingerprints.
+
+    Attributes:
+        program: path of `pin_program`.
+        seen: path of a file for the types of keys that have none of them.
+        without: types that the host shall not show.
+    """
+
+    program: str
+    seen: str
+    without: frozenset[str]
+
+
+def configuration(settings: HostSettings, is_asking: bool, pin: Pin) -> str:
     """The text of a file for ``ssh -F``.
 
     Args:
         settings: how to enter.
         is_asking: whether there is somebody to ask.
-        pin: the path of `pin_program`, where there are fingerprints.
+        pin: how its key is compared, where there are fingerprints.
 
     Raises:
         SSHError: something in it cannot be written.
@@ -87,10 +108,13 @@ def pin_program() -> str:
     return _PIN
 
 
-def _pinned(settings: HostSettings, pin: str) -> Iterator[str]:
+def _pinned(settings: HostSettings, pin: Pin) -> Iterator[str]:
     if settings.fingerprints:
-        words = shlex.join([sys.executable, "-I", "-S", pin]).replace("%", "%%")
-        yield f"KnownHostsCommand {words} %H %t %K {' '.join(sorted(settings.fingerprints))}"
+        program = shlex.join([sys.executable, "-I", "-S", pin.program, pin.seen])
+        words = [program.replace("%", "%%"), "%H %t %K", *sorted(settings.fingerprints)]
+        yield f"KnownHostsCommand {' '.join(words)}"
+        if pin.without:
+            yield f"HostKeyAlgorithms -{','.join(sorted(pin.without))}"
         yield "UpdateHostKeys no"
         yield "UserKnownHostsFile /dev/null"
         yield "StrictHostKeyChecking yes"

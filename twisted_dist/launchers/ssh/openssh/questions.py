@@ -44,7 +44,7 @@ if not answer.startswith(b"+"):
 sys.stdout.buffer.write(answer[1:] + b"\\n")
 """
 #: what is asked about host keys, and wants a word
-_CONFIRMS = re.compile(r"\(yes/no", re.IGNORECASE)
+_CONFIRMS = re.compile(r"\s*\(yes/no[^)]*\)\?\s*$", re.IGNORECASE)
 _OF_USER = re.compile(r"(?P<user>\S+)@\S+'s password: ?")
 
 
@@ -140,7 +140,7 @@ class Questions:
             if known is not None and known != questioner.given.get(subject):
                 answer: str | None = known
             elif _CONFIRMS.search(prompt):
-                answer = "yes" if await self._asker.confirm(_shown(prompt)) else "no"
+                answer = "yes" if await self._asker.confirm(_question(prompt)) else "no"
             else:
                 answer = await self._asker.secret(_shown(prompt))
         if answer is None or token not in self._askers:
@@ -167,6 +167,11 @@ def _subject(prompt: str) -> str:
 def _shown(prompt: str) -> str:
     """A question fit for a terminal; its lines are kept."""
     return "\n".join(printable(each) for each in prompt.splitlines()) + " "
+
+
+def _question(prompt: str) -> str:
+    """One to be confirmed, without the words of the answers."""
+    return _shown(_CONFIRMS.sub("?", prompt)).rstrip()
 
 
 class _Listener(Factory):

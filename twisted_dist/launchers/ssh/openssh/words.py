@@ -12,6 +12,10 @@ from twisted_dist.launchers.ssh.failures import printable
 from twisted_dist.launchers.ssh.settings import HostSettings
 
 
+class WrongFingerprintError(SSHError):
+    """A host showed a key that is not one of those named; it may have another one."""
+
+
 @frozen
 class _Meaning:
     """What some words mean.
@@ -58,12 +62,6 @@ _MEANINGS: Final = (
     ),
     _meaning("auth", "Permission denied|No supported authentication methods"),
     _meaning("protocol", "Unable to negotiate|no matching .* found"),
-    _meaning(
-        "unreachable",
-        "Not allowed at this time",
-        "its sshd refuses this machine for a while, after failed logins",
-        is_passing=True,
-    ),
     _meaning("refused", "Connection refused", "does sshd run there, on this port?", True),
     _meaning(
         "unreachable",
@@ -72,11 +70,13 @@ _MEANINGS: Final = (
         is_passing=True,
     ),
     _meaning(
-        "lost",
-        "kex_exchange_identification|banner exchange|Connection (?:closed|reset)|closed by remote",
-        "sshd dropped it: it may have too many at once (MaxStartups)",
+        "refused",
+        "kex_exchange_identification|banner exchange",
+        "its sshd dropped the connection at once: there are too many (MaxStartups), or it "
+        "refuses this machine for a while after logins that failed (PerSourcePenalties)",
         is_passing=True,
     ),
+    _meaning("lost", "Connection (?:closed|reset)|closed by remote", is_passing=True),
 )
 #: said beside the reason, and no reason
 _NOISE = re.compile(r"^(?:@+|Warning: |debug\d: |\*\*|Pseudo-terminal |Agent pid|\s*$)")
@@ -94,7 +94,7 @@ def entering_error(settings: HostSettings, text: str, status: str) -> SSHError:
     """
     text = text.replace("\r", "")
     if settings.fingerprints and "Host key verification failed" in text:
-        return SSHError(
+        return WrongFingerprintError(
             f"{settings.alias}: its host key has none of the fingerprints that were named",
             "host-key",
         )

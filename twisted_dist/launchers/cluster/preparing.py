@@ -1,0 +1,198 @@
+"""`HostPreparing`: looks at a host, and knows how daemons are started there."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from twisted_dist.errors import SSHError
+from twisted_dist.launchers.cluster.credentials import Credentials
+from twisted_dist.launchers.cluster.far_daemon import LEASH
+from twisted_dist.launchers.cluster.keeper import Start
+from twisted_dist.launchers.cluster.plan import Daemon, Place
+from twisted_dist.launchers.cluster.watch import Watch
+from twisted_dist.launchers.cluster.whereabouts import Whereabouts
+from twisted_dist.launchers.far_side import probe
+from twisted_dist.launchers.far_side.command import Surroundings, remote_command
+from twisted_dist.launchers.ssh.interface import Connection
+from twisted_dist.launchers.ssh.running import run
+
+#: seconds in which a host answers what it is asked first; activations may take some
+LOOK_S: Final = 60.0
+#: ports that are tried where any free one will do: below those that the kernel gives out, some
+#: of which are taken at any moment
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 8
+
+DAEMONS: Final = "twisted_dist.cli"
+
+
+@frozen(kw_only=True)
+class Looked:
+    """What a look at a host found.
+
+    Attributes:
+        report: what it says of itself.
+        problems: what was found in that.
+        skew_s: by which its clock is ahead.
+    """
+
+    report: probe.Report
+    problems: Sequence[probe.Problem]
+    skew_s: float
+
+
+class Network:
+    """What the hosts of a cluster have in common: where its scheduler is, and who may enter.
+
+    Args:
+        port: of the scheduler; 0 for any.
+        credentials: for everybody.
+
+    Attributes:
+        address: of the scheduler; "" until it is to start.
+    """
+
+    def __init__(self, port: int, credentials: Credentials) -> None:
+        self.port = port
+        self._passing = not port
+        self._machine = ""
+        self.credentials = credentials
+        self.whereabouts = Whereabouts()
+        self.address = ""
+
+    def place(self, host: str | None, machine: str) -> None:
+        """Where the scheduler will be; *host* is None where it is to find that out itself."""
+        self._machine = machine
+        self.locate(self.address or f"{host or machine}:{self.port}")
+
+    def locate(self, address: str) -> None:
+        """Where the scheduler says that it is. Raises AccessError."""
+        self.credentials.open(address, self._machine, passing=self._passing)
+        self.address = address
+
+
+class HostPreparing:
+    """Prepares one host.
+
+    Args:
+        reactor: for time.
+        place: which, and what runs there.
+        surroundings: of all hosts; the place's own come before them.
+        network: shared by all hosts.
+        directories: that daemons there will write to.
+        chance: for a port.
+        wall: seconds since 1970.
+        watch: is told what should be known, and stops nothing.
+
+    Attributes:
+        looked: what the last look has found.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        place: Place,
+        surroundings: Surroundings,
+        network: Network,
+        directories: Sequence[str],
+        chance: random.Random,
+        wall: Callable[[], float],
+        watch: Watch,
+    ) -> None:
+        self._reactor = reactor
+        self._place = place
+        self._network = network
+        self._directories = directories
+        self._chance = chance
+        self._wall = wall
+        self._watch = watch
+        spec = place.spec
+        self._surroundings = evolve(
+            surroundings,
+            python=spec.python or surroundings.python,
+            env={**surroundings.env, **spec.env},
+        )
+        self.looked: Looked | None = None
+
+    @property
+    def _name(self) -> str:
+        return str(self._place.spec)
+
+    async def look(self, connection: Connection) -> None:
+        """As `Preparing` says."""
+        looked = await self.examine(connection)
+        fatal = [each for each in looked.problems if each.is_fatal]
+        if fatal:
+            raise SSHError(f"{self._name}: {'; '.join(map(str, fatal))}", "command")
+        if self.looked is None:
+            for each in looked.problems:
+                self._watch.note(self._name, str(each))
+        self.looked = looked
+        self._network.whereabouts.learn(self._name, looked.report.addresses)
+
+    async def examine(self, connection: Connection) -> Looked:
+        """What there is on the host, good or bad.
+
+        Raises:
+            SSHError: no Python answers there.
+        """
+        asked = self._wall()
+        words = probe.arguments(ports=self._ports(), directories=self._directories)
+        command = remote_command(words, self._surroundings)
+        try:
+            finished = await run(self._reactor, connection, command, b"", LOOK_S)
+            report = probe.read(finished.output, finished.errors, finished.ending)
+        except SSHError as problem:
+            raise SSHError(
+                f"{self._name}: {problem}", problem.kind, problem.is_passing
+            ) from problem
+        skew_s = probe.clock_skew(report.wall, asked, self._wall())
+        if self._place.is_schedulers and not self._network.port:
+            report = self._with_a_port(report)
+        problems = probe.problems(report, probe.Wanted(python=sys.version_info[:2]), skew_s)
+        return Looked(report=report, problems=problems, skew_s=skew_s)
+
+    def _ports(self) -> list[tuple[str, int]]:
+        """What to ask about: nothing where our own scheduler may be there still."""
+        if not self._place.is_schedulers or self.looked is not None:
+            return []
+        if self._network.port:
+            return [("", self._network.port)]
+        return [("", each) for each in self._chance.sample(_PORTS, _TRIES)]
+
+    def _with_a_port(self, report: probe.Report) -> probe.Report:
+        """Settle on a port that is free there."""
+        free = [port for (_, port), why in report.ports.items() if not why]
+        if not free:
+            return report
+        self._network.port = free[0]
+        return evolve(report, ports={("", free[0]): ""})
+
+    def start(self, daemon: Daemon) -> Start:
+        """As `Preparing` says."""
+        assert self.looked is not None
+        network = self._network
+        own = network.whereabouts.of(self._name)
+        words = ["-m", DAEMONS]
+        if daemon.is_scheduler:
+            network.place(own, self.looked.report.hostname)
+            words += ["dscheduler", f"--port={network.port}", *LEASH]
+            secret_option, secret = "--network-file", network.credentials.for_scheduler
+        else:
+            threads = self._place.threads(daemon, self.looked.report.cores)
+            words += ["dworker", network.address, f"--nthreads={threads}"]
+            words += [f"--nprocs={daemon.nprocs}", *LEASH]
+            secret_option, secret = "--access-file", network.credentials.for_worker
+        if own is not None:
+            words.append(f"--host={own}")
+        if network.credentials.is_insecure:
+            words.append("--insecure")
+        else:
+            words.append(f"{secret_option}=-")
+        command = remote_command([*words, *daemon.words], self._surroundings)
+        return Start(command, secret())
