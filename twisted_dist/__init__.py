@@ -16,6 +16,7 @@ __version__ = version.VERSION
 _PLACES = {
     "Access": "access.access",
     "AsyncClient": "client.async_client",
+    "AsyncSSHCluster": "launchers.ssh_cluster",
     "Client": "client.client",
     "Event": "client.coordination",
     "Executor": "client.executor",
@@ -25,6 +26,7 @@ _PLACES = {
     "Nanny": "services.nanny",
     "Queue": "client.coordination",
     "ReactorThread": "wire.reactor_thread",
+    "SSHCluster": "launchers.ssh_cluster",
     "Scheduler": "services.scheduler",
     "Semaphore": "client.coordination",
     "Variable": "client.coordination",

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import tempfile
-from pathlib import Path
 
 import psutil
 import pytest
@@ -116,7 +115,7 @@ def left_behind():
             # the tests' own servers stay
             if not each.name().startswith("sshd") and not is_gone(each):
                 children.append(each.pid)
-    places = sorted(each.name for each in Path(tempfile.gettempdir()).glob("td-ssh-*"))
+    places = os.listdir(tempfile.gettempdir())
     return sorted(children), len(os.listdir("/proc/self/fd")), places
 
 
@@ -127,8 +126,16 @@ def sshds(tmp_path_factory):
         yield found
 
 
+@pytest.fixture
+def place():
+    """A directory for temporary files, which nobody else uses; its path is short, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="td-") as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", path)
+        yield
+
+
 @pytest.fixture(params=[by_conch, by_openssh], ids=["conch", "openssh"])
-def world(request, sshds):
+def world(request, sshds, place):
     """A client, which leaves nothing."""
     with ReactorThread() as loop:
         before = left_behind()

@@ -10,7 +10,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twisted_dist.cli.screen import wants_colour
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.cluster import Cluster
 from twisted_dist.launchers.cluster.plan import Place
@@ -18,6 +17,7 @@ from twisted_dist.launchers.cluster.preparing import Looked
 from twisted_dist.launchers.cluster.request import Request
 from twisted_dist.launchers.cluster.watch import Stage
 from twisted_dist.launchers.far_side.table import Row, entered_row, failed_row, table
+from twisted_dist.launchers.screen import wants_colour
 from twisted_dist.launchers.ssh.asking import TerminalAsker
 
 

@@ -14,11 +14,11 @@ from twisted.python.failure import Failure
 from twisted_dist.cli.cluster import Options
 from twisted_dist.cli.cluster_watch import ClusterWatch
 from twisted_dist.cli.log_files import LogFiles
-from twisted_dist.cli.screen import Screen, wants_colour
 from twisted_dist.errors import TwistedDistError
 from twisted_dist.launchers.cluster.cluster import Cluster
 from twisted_dist.launchers.cluster.plan import Plan
 from twisted_dist.launchers.cluster.request import Request
+from twisted_dist.launchers.screen import Screen, wants_colour
 from twisted_dist.launchers.ssh.asking import TerminalAsker
 from twisted_dist.version import VERSION
 

@@ -11,10 +11,10 @@ from typing import Final
 from attrs import frozen
 
 from twisted_dist.cli.log_files import LogFiles
-from twisted_dist.cli.screen import Screen
 from twisted_dist.launchers.cluster.far_daemon import SCHEDULER_STARTED, WORKER_REGISTERED
 from twisted_dist.launchers.cluster.plan import Daemon, Plan
 from twisted_dist.launchers.cluster.watch import Stage
+from twisted_dist.launchers.screen import Screen
 
 OURSELVES: Final = "dcluster"
 #: what is said of every host, on the lines; the table alone shows the rest

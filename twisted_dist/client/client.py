@@ -24,14 +24,15 @@ from twisted_dist.wire.membership import Membership
 
 if TYPE_CHECKING:
     from twisted_dist.launchers.local import LocalCluster
+    from twisted_dist.launchers.ssh_cluster import SSHCluster
 
 
 class Client(UploadMethods):
     """Submits work to a network from any thread, script, REPL or notebook.
 
     Args:
-        address: the scheduler's ``host:port``, or a `LocalCluster`; nothing starts one that
-            ends with this client.
+        address: the scheduler's ``host:port``, or a `LocalCluster` or `SSHCluster`; nothing
+            starts a `LocalCluster` that ends with this client.
         timeout: seconds to wait for a scheduler that is not there yet.
         name: shown by the scheduler.
         access: an `Access`, the path of an access file, or a join string; by default looked
@@ -49,7 +50,7 @@ class Client(UploadMethods):
 
     def __init__(
         self,
-        address: str | LocalCluster | None = None,
+        address: str | LocalCluster | SSHCluster | None = None,
         timeout: float = 10.0,
         name: str = "",
         access: GivenAccess = None,

@@ -145,7 +145,10 @@ def test_comment_within_a_word():
 NAMES = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=8)
 
 
-@given(st.lists(st.tuples(NAMES, st.none() | st.integers(1, 65535), st.none() | NAMES)))
+HOSTS = NAMES | st.ip_addresses().map(str)
+
+
+@given(st.lists(st.tuples(HOSTS, st.none() | st.integers(1, 65535), st.none() | NAMES)))
 def test_round(places):
     """`words` and `parse` read what `HostSpec` shows."""
     hosts = [HostSpec(host=h, port=p, user=u) for h, p, u in places]

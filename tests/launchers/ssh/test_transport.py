@@ -7,6 +7,7 @@ from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.keys import Key
 from twisted.conch.ssh.userauth import MSG_USERAUTH_INFO_REQUEST, MSG_USERAUTH_PK_OK
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
 
 from tests.support.sshkeys import make_key
 from tests.support.sshlogin import Answers, Output, Wait
@@ -61,6 +62,23 @@ def test_entered():
     offered = line.server.otherKexInitPayload
     for weak in (b"-cbc", b"3des", b"hmac-sha1", b"md5", b"ssh-rsa", b"ssh-dss", b"-sha1", b"zlib"):
         assert weak not in offered
+
+
+def test_quiet():
+    """What conch tells of each packet is not for the user's log."""
+    told = []
+    globalLogPublisher.addObserver(told.append)
+    try:
+        line = Line()
+        started(line)
+        line.entered().close()
+        line.flush()
+    finally:
+        globalLogPublisher.removeObserver(told.append)
+    # the server in memory is conch's own
+    ours = [each for each in told if each["log_source"] in (line.client, line.client.multiplexer)]
+    assert ours == []
+    assert told != []
 
 
 def test_keys_are_renewed_while_commands_run():

@@ -51,5 +51,8 @@ class HostSpec:
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
-        port = f":{self.port}" if self.port else ""
-        return f"{user}{self.host}{port}"
+        if not self.port:
+            return f"{user}{self.host}"
+        # as `words` reads it: an IPv6 address has colons of its own
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{user}{host}:{self.port}"

@@ -25,6 +25,7 @@ from twisted_dist.launchers.ssh.algorithms import SIGNATURES
 from twisted_dist.launchers.ssh.failures import printable
 from twisted_dist.launchers.ssh.identities import Candidate
 from twisted_dist.launchers.ssh.login import Login
+from twisted_dist.launchers.ssh.quiet import QUIET
 from twisted_dist.launchers.ssh.replies import (
     QUESTIONS,
     Refusal,
@@ -45,6 +46,7 @@ class Authentication(SSHService):
     name = b"ssh-userauth"
     protocolMessages = SSHUserAuthClient.protocolMessages
     transport: Any
+    _log = QUIET
 
     def __init__(
         self,

@@ -15,13 +15,13 @@ from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import NS, getNS
 from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.failures import printable
 from twisted_dist.launchers.ssh.interface import Ending, How, Sink
 from twisted_dist.launchers.ssh.multiplexer import Multiplexer
+from twisted_dist.launchers.ssh.quiet import QUIET
 
 #: what the host may send before it is read, as OpenSSH has it; with 128 KiB, as conch has it, a
 #: link of 100 ms carries one megabyte a second
@@ -42,7 +42,7 @@ class ExecChannel(SSHChannel):
 
     name = b"session"
     conn: Multiplexer
-    _log = Logger()
+    _log = QUIET
 
     def __init__(
         self, conn: Multiplexer, host: str, command: str, output: Sink, errors: Sink

@@ -20,6 +20,7 @@ from twisted_dist.launchers.ssh.channel import PACKET_BYTES, WINDOW_BYTES
 from twisted_dist.launchers.ssh.connection import ConchConnection
 from twisted_dist.launchers.ssh.failures import forward_error
 from twisted_dist.launchers.ssh.multiplexer import Multiplexer
+from twisted_dist.launchers.ssh.quiet import QUIET
 from twisted_dist.launchers.ssh.settings import HostSettings
 
 
@@ -28,6 +29,7 @@ class JumpChannel(SSHChannel):
 
     name = b"direct-tcpip"
     conn: Multiplexer
+    _log = QUIET
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ from typing import Any
 
 from twisted.conch.ssh.connection import SSHConnection
 
+from twisted_dist.launchers.ssh.quiet import QUIET
+
 
 class Multiplexer(SSHConnection):
     """Conch's, that says when it is there and why it has gone.
@@ -17,6 +19,7 @@ class Multiplexer(SSHConnection):
     """
 
     transport: Any
+    _log = QUIET
 
     def __init__(self, started: Callable[[], None]) -> None:
         super().__init__()

@@ -20,7 +20,6 @@ from twisted.conch.ssh.common import getNS
 from twisted.conch.ssh.transport import DISCONNECT_BY_APPLICATION, SSHClientTransport
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_dist.errors import SSHError
@@ -38,6 +37,7 @@ from twisted_dist.launchers.ssh.greeting import Greeting
 from twisted_dist.launchers.ssh.host_keys import HostKeyCheck
 from twisted_dist.launchers.ssh.login import Login
 from twisted_dist.launchers.ssh.multiplexer import Multiplexer
+from twisted_dist.launchers.ssh.quiet import QUIET
 
 #: what a server may send while its key is judged; it has nothing to say then but that the keys
 #: are in use and which signatures it knows
@@ -65,7 +65,7 @@ class ClientTransport(SSHClientTransport):
     """
 
     transport: Any
-    _log = Logger()
+    _log = QUIET
 
     def __init__(self, login: Login, host_key: HostKeyCheck) -> None:
         self.ready: Deferred[None] = Deferred()

@@ -1,0 +1,130 @@
+"""The seed page's ``dcluster`` on hosts of its own: 192.168.0.1 to 4, from a fifth."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import hosts as network
+from tests.support import sshd
+from tests.support.daemons import BIN, PATIENCE_S, all_gone
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not network.available(), reason="hosts need root and iproute2"),
+    pytest.mark.skipif(not sshd.available(), reason="needs OpenSSH's server"),
+]
+
+#: what a user does on the fifth host
+WORK = """
+import os
+from twisted_dist import Client
+with Client("192.168.0.1:8786", timeout=30) as client:
+    client.wait_for_workers({workers}, 30)
+    xs = client.map(pow, range(1000), [2] * 1000)
+    assert client.submit(sum, xs).result(30) == sum(x * x for x in range(1000))
+    there = [client.submit(os.getenv, "TD_HOST", key=w, workers=[w]) for w in client.nthreads()]
+    print(*sorted(client.gather(there)))
+"""
+FOUR = "192.168.0.1 192.168.0.2 192.168.0.3 192.168.0.4"
+
+
+@pytest.fixture(scope="module")
+def hosts():
+    """Five hosts."""
+    with network.building(5) as five:
+        yield five
+
+
+@pytest.fixture(scope="module")
+def sshds(hosts, tmp_path_factory):
+    """An sshd on port 22 of four of them, each with a home of its own for access files."""
+    directory = tmp_path_factory.mktemp("sshds")
+    homes = {"TWISTED_DIST_HOME": f"{directory}/home{{number}}"}
+    with sshd.serving(directory / "sshds", 4, environment=homes, hosts=hosts) as four:
+        # a cut link is noticed soon
+        four.config.write_text(four.config_text("ServerAliveInterval 1"), encoding="utf-8")
+        yield four
+
+
+@pytest.fixture
+def cluster(start, hosts, sshds, tmp_path):
+    """Starts dcluster on the fifth host, as words for bash."""
+
+    def run(words):
+        line = f"exec {BIN}/dcluster --ssh-config {shlex.quote(str(sshds.config))} {words}"
+        wrap = (*hosts.wrap[5], "bash", "-c", line)
+        return start("dcluster", wrap=wrap, cwd=tmp_path)
+
+    yield run
+    for host in sshds:
+        assert all_gone(host.running())
+
+
+def work(hosts, workers=4):
+    """What a client on the fifth host says."""
+    told = subprocess.run(
+        [*hosts.wrap[5], sys.executable, "-c", WORK.format(workers=workers)],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FOUR,
+        "192.168.0.{1,2,3,4}",
+        "'192.168.0.{1,2,3,4}'",
+        "'192.168.0.[1-4]'",
+        "--hostfile hostfile.txt",
+        "192.168.0.1 192.168.0.2 --hostfile two.txt",
+    ],
+    ids=["four", "shell", "braces", "range", "hostfile", "both"],
+)
+def test_seed_page(cluster, hosts, sshds, tmp_path, words):
+    """Each form gives a network in which a client computes; Ctrl-C leaves nothing."""
+    (tmp_path / "hostfile.txt").write_text(FOUR)
+    (tmp_path / "two.txt").write_text("192.168.0.3\n192.168.0.4\n")
+    daemon = cluster(words)
+    daemon.line(r"\[ scheduler 192.168.0.1:8786 \] : Start scheduler at 192.168.0.1:8786$")
+    daemon.line(r'4 of 4 workers; Client\("192.168.0.1:8786"\) uses them')
+    assert work(hosts) == ["h1", "h2", "h3", "h4"]
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.wait() == 0
+    assert not any(host.running() for host in sshds)
+
+
+def test_link_is_cut(cluster, hosts):
+    """A host that cannot be reached is lost, and comes back; work goes on without it."""
+    daemon = cluster(FOUR)
+    daemon.line("4 of 4 workers")
+    hosts.cut(4)
+    daemon.line("192.168.0.4: lost:")
+    assert work(hosts, 3)
+    hosts.mend(4)
+    daemon.line(r"\[ worker 192.168.0.4 \] : Registered with center")
+    assert work(hosts) == ["h1", "h2", "h3", "h4"]
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.wait() == 0
+
+
+def test_power_is_lost(cluster, hosts, sshds):
+    """A host that dies is back in the cluster once it has started again."""
+    daemon = cluster(FOUR)
+    daemon.line("4 of 4 workers")
+    sshds[2].kill()
+    daemon.line("192.168.0.2: lost:")
+    sshds.start(2)
+    daemon.line(r"\[ worker 192.168.0.2 \] : Registered with center")
+    assert work(hosts) == ["h1", "h2", "h3", "h4"]
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.wait() == 0
