@@ -114,7 +114,8 @@ class Home:
             ) from None
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Change files while nobody else does. Raises AccessError."""
         self.prepare()
         try:
             descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -146,7 +147,7 @@ class Home:
                 comes back when the files of this one go.
             machine: name of the scheduler's; by default it is this one.
         """
-        with self._locked():
+        with self.locked():
             path = self.network_path(address)
             network = None if given is None else self._renewed(path, given)
             self._prune()
@@ -191,7 +192,7 @@ class Home:
 
         So is the owner's access, which names the workers' certificates.
         """
-        with self._locked():
+        with self.locked():
             network = self.load_network(address)
             yield network
             write_secret(self.network_path(address), network.dump())
@@ -203,7 +204,7 @@ class Home:
 
     def remove_network(self, address: str) -> None:
         """Take a passing network's files away; what was put aside for it comes back."""
-        with contextlib.suppress(AccessError), self._locked():
+        with contextlib.suppress(AccessError), self.locked():
             self._remove(self.network_path(address))
 
     def _remove(self, path: Path) -> None:

@@ -96,13 +96,22 @@ def _stay(orders: Orders, files: AgentFiles, writing: int) -> int:
 
 
 def _relay(reading: int) -> int:
-    """Pass on what the agent says, until it has said all; whether its daemons run."""
+    """Pass on what the agent says, until it has said all; whether its daemons run.
+
+    The end of standard input is the end of the launcher: then the agent is let down, and ends.
+    """
     deadline = time.monotonic() + REPORT_S
     waiting = select.poll()
     waiting.register(reading, select.POLLIN)
+    waiting.register(0, select.POLLIN)
     line = b""
     state: object = None
-    while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    while found := waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        ready = {descriptor for descriptor, _ in found}
+        if reading not in ready:
+            if not os.read(0, 4096):
+                return 1
+            continue
         piece = os.read(reading, 65536)
         if not piece:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 from collections.abc import Callable
 from time import time
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
 
@@ -28,6 +30,8 @@ from twisted_dist.version import VERSION
 MOST_SAID: Final = 32 * 1024
 #: seconds between two savings of the state
 SAVE_S: Final = 0.5
+#: seconds between two looks at whether somebody waits for the report
+LEASH_S: Final = 0.5
 
 
 class Saver:
@@ -99,6 +103,9 @@ class _Stream:
 class AgentRun:
     """An agent, from the moment that it is alone.
 
+    Until it has reported, it ends with whoever waits for that: a launcher that is interrupted
+    leaves nothing.
+
     Args:
         reactor: of everything.
         orders: what to keep running.
@@ -151,6 +158,19 @@ class AgentRun:
         self._agent.settled.addCallback(lambda _: self._settled())
         self._agent.done.addCallback(lambda _: self._over())
         self._agent.start()
+        leash = LoopingCall(self._hold)
+        leash.clock = self._reactor
+        self._agent.settled.addCallback(lambda _: leash.stop())
+        leash.start(LEASH_S).addErrback(lambda f: self.log.failure("leash", failure=f))
+
+    def _hold(self) -> None:
+        """End where nobody waits for the report any more."""
+        if self._pipe is not None:
+            waiting = select.poll()
+            waiting.register(self._pipe, 0)
+            if waiting.poll(0):
+                self.log.info("its launcher has gone before it was up")
+                self.end()
 
     def _state(self) -> dict[str, Any]:
         processes = []
