@@ -18,7 +18,7 @@ from twisted_dist.launchers.cluster.detaching import Detaching
 from twisted_dist.launchers.cluster.dialling import Dialling
 from twisted_dist.launchers.cluster.far_agent import REPORT_S
 from twisted_dist.launchers.cluster.fleet import GATHER_S
-from twisted_dist.launchers.cluster.forgetting import end_agents
+from twisted_dist.launchers.cluster.forgetting import end_agents, forget_gone
 from twisted_dist.launchers.cluster.orders import said_line
 from twisted_dist.launchers.cluster.plan import make_plan
 from twisted_dist.launchers.cluster.policy import Policy
@@ -318,6 +318,24 @@ def test_added(tmp_path):
     assert list(later.agents.values()) == ["h3"]
     assert later.detaching.ids == [later.result().agents[-1].id]
     later.leave()
+
+
+def test_forgotten(tmp_path):
+    """`forget_gone` forgets agents that are not there any more, on hosts that were named."""
+    world = World(tmp_path, "h1", "h2")
+    world.advance(5)
+    world.leave()
+    record = world.result()
+    world.agents.clear()
+    visiting = Visiting(world.clock, record.name, lambda ssh: world)
+    found = []
+    fresh = [record.agents[1].id]
+    forgetting = forget_gone(visiting, world.records, record, ["h1"], fresh)
+    Deferred.fromCoroutine(forgetting).addBoth(found.append)
+    world.advance(3)
+    Deferred.fromCoroutine(visiting.close())
+    assert [each.host for each in found[0].agents] == ["h1", "h2"]
+    assert world.records.find(None) == found[0]
 
 
 def test_leave_at_any_moment(tmp_path):

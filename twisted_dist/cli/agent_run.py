@@ -38,19 +38,25 @@ class Saver:
     """Saves a state soon after it has changed, in a thread: the disk may be slow, or away.
 
     Args:
-        reactor: for time, and threads.
-        save: what does it, in a thread; what it raises is for nobody.
+        reactor: for time.
+        save: what does it, in a thread; what it raises is in the log.
         state: gives the state.
+        in_thread: calls a function with an argument in a thread.
     """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, save: Callable[[dict[str, Any]], None], state: Callable[[], Any]
+        self,
+        reactor: Any,
+        save: Callable[[dict[str, Any]], None],
+        state: Callable[[], dict[str, Any]],
+        in_thread: Callable[..., Deferred[Any]] = deferToThread,
     ) -> None:
         self._reactor = reactor
         self._save = save
         self._state = state
+        self._in_thread = in_thread
         self._timer: Any = None
         self._is_busy = False
         self._is_stale = False
@@ -67,7 +73,7 @@ class Saver:
 
     def _begin(self) -> None:
         self._timer, self._is_busy = None, True
-        saving = deferToThread(self._save, self._state())
+        saving = self._in_thread(self._save, self._state())
         saving.addErrback(lambda f: self.log.error("{why}", why=f.getErrorMessage()))
         saving.addCallback(self._saved)
 

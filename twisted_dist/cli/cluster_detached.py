@@ -24,7 +24,7 @@ from twisted_dist.errors import ClusterError, SSHError, TwistedDistError
 from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.detaching import Detaching
 from twisted_dist.launchers.cluster.entrance import Entrance
-from twisted_dist.launchers.cluster.forgetting import end_agents
+from twisted_dist.launchers.cluster.forgetting import end_agents, forget_gone
 from twisted_dist.launchers.cluster.plan import Place
 from twisted_dist.launchers.cluster.preparing import HostPreparing, Network
 from twisted_dist.launchers.cluster.record import Record, Records
@@ -231,7 +231,20 @@ class DetachRun:
 
     async def _leave(self) -> None:
         await self._detaching.leave()
+        if not self._is_new:
+            await self._forget_gone()
         await self._entrance.close()
+
+    async def _forget_gone(self) -> None:
+        """Hosts that had workers before may have restarted since."""
+        detaching = self._detaching
+        hosts = [str(each.spec) for each in self._plan.places]
+        record = detaching.record
+        visiting = Visiting(self._reactor, record.name, self._make_entrance)
+        try:
+            await forget_gone(visiting, self._records, record, hosts, detaching.ids)
+        finally:
+            await visiting.close()
 
     def _finish(self, coroutine: Any) -> None:
         ending = Deferred.fromCoroutine(coroutine)

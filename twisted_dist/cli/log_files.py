@@ -60,6 +60,8 @@ class LogFiles:
 
     def stop(self) -> None:
         """Write what is left, if it can be written, and end."""
+        if self._thread.ident is None:
+            return  # it never began
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=LAST_WORDS_S)
         self._thread.join(LAST_WORDS_S)

@@ -34,6 +34,28 @@ async def end_agents(
     """
     seen = await visiting.end(agents, told)
     over = [each.agent.id for each in seen if each.state in OVER]
-    if not records.change(record.name, lambda now: now.without(over)).agents:
+    left = [each for each in seen if each.state not in OVER]
+    # somebody else may have ended it meanwhile
+    is_there = records.has(record.name)
+    if is_there and not records.change(record.name, lambda now: now.without(over)).agents:
         records.remove(record.name)
-    return [each for each in seen if each.state not in OVER]
+    return left
+
+
+async def forget_gone(
+    visiting: Visiting, records: Records, record: Record, hosts: Iterable[str], fresh: Iterable[str]
+) -> Record:
+    """Forget agents that are not there any more, such as those of a host that has restarted.
+
+    Args:
+        visiting: talks with them.
+        records: that has the cluster.
+        record: of it.
+        hosts: names of those that are asked.
+        fresh: ids of agents that need not be asked for.
+    """
+    hosts, fresh = set(hosts), set(fresh)
+    doubtful = [each for each in record.agents if each.name in hosts and each.id not in fresh]
+    seen = await visiting.look(doubtful)
+    gone = [each.agent.id for each in seen if each.state is State.GONE]
+    return records.change(record.name, lambda now: now.without(gone)) if gone else record
