@@ -15,8 +15,9 @@ from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.dialling import Dialling
 from twisted_dist.launchers.cluster.fleet import Fleet
+from twisted_dist.launchers.cluster.network import Network
 from twisted_dist.launchers.cluster.plan import Place
-from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked, Network
+from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked
 from twisted_dist.launchers.cluster.request import Request, SSHOptions
 from twisted_dist.launchers.cluster.station import Company, Station
 from twisted_dist.launchers.cluster.watch import Watch
@@ -66,10 +67,12 @@ class Cluster:
         ssh = request.ssh
         self._client = _client(reactor, ssh, asker, request.environ)
         self._dialling = Dialling(reactor, self._client, self._chance)
-        self._resolver = Resolver(reactor, environ=request.environ, config_file=ssh.config_file)
-        self._network = Network(
-            request.plan.scheduler_port, Credentials(None if request.is_insecure else Home())
+        program = ssh.command[0] if ssh.command else "ssh"
+        self._resolver = Resolver(
+            reactor, environ=request.environ, config_file=ssh.config_file, ssh=program
         )
+        credentials = Credentials(None if request.is_insecure else Home())
+        self._network = Network(reactor, request.plan.scheduler_port, credentials)
         self._fleet = Fleet(
             reactor, request.plan, request.policy, self._station, self._network.locate
         )
