@@ -31,10 +31,12 @@ class Start:
     Attributes:
         command: for the host's shell.
         secret: the first line that it reads.
+        announcements: how many it makes until it is up: one for each worker.
     """
 
     command: str
     secret: str
+    announcements: int = 1
 
 
 class Keeper:
@@ -78,7 +80,12 @@ class Keeper:
         """Until it ends for good, or its connection does; what that end was, if it had begun."""
         while not self._is_ending:
             self.daemon = FarDaemon(
-                self._reactor, start.command, start.secret, self._tell, self._on_announced
+                self._reactor,
+                start.command,
+                start.secret,
+                start.announcements,
+                self._tell,
+                self._on_announced,
             )
             try:
                 ending = await self.daemon.run(connection)

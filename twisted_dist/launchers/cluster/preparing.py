@@ -211,4 +211,4 @@ class HostPreparing:
         else:
             words.append(f"{secret_option}=-")
         command = remote_command([*words, *daemon.words], self._surroundings)
-        return Start(command, secret())
+        return Start(command, secret(), max(1, daemon.nprocs))
