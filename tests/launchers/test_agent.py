@@ -180,6 +180,7 @@ def test_orders():
 @pytest.mark.parametrize(
     "line",
     [
+        '{"cluster": "a", "id": "0123456789ab", "daemons": [{"announcements": "1"}]}',
         "", "[]", "{}", "7", '{"cluster": "a", "id": "0123456789ab", "daemons": []}',
         '{"cluster": "a", "id": "../../etc", "daemons": [{}]}', "[" * 100_000,
         '{"cluster": "a", "id": 7, "daemons": 7}',

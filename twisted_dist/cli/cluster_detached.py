@@ -25,8 +25,9 @@ from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.detaching import Detaching
 from twisted_dist.launchers.cluster.entrance import Entrance
 from twisted_dist.launchers.cluster.forgetting import end_agents, forget_gone
+from twisted_dist.launchers.cluster.network import Network
 from twisted_dist.launchers.cluster.plan import Place
-from twisted_dist.launchers.cluster.preparing import HostPreparing, Network
+from twisted_dist.launchers.cluster.preparing import HostPreparing
 from twisted_dist.launchers.cluster.record import Record, Records
 from twisted_dist.launchers.cluster.request import Request, SSHOptions
 from twisted_dist.launchers.cluster.visiting import Visiting, entrances
@@ -75,11 +76,11 @@ def new_record(options: HostOptions, request: Request, records: Records) -> Reco
     )
 
 
-def _network(record: Record, port: int) -> Network:
+def _network(reactor: Any, record: Record, port: int) -> Network:
     """What the hosts have in common. Raises TwistedDistError where there are no credentials."""
     home = None if record.is_insecure else Home()
     # they stay: this process is to end
-    network = Network(port, Credentials(home), passing=False)
+    network = Network(reactor, port, Credentials(home), passing=False)
     if record.address:
         if home is not None and not home.network_path(record.address).exists():
             raise ClusterError(
@@ -118,7 +119,7 @@ class DetachRun:
         chance = random.Random()
         self._entrance = Entrance(reactor, ssh, asker, request.environ, chance)
         self._make_entrance = entrances(reactor, asker, request.environ, chance)
-        network = _network(record, request.plan.scheduler_port)
+        network = _network(reactor, record, request.plan.scheduler_port)
 
         async def enter(
             place: Place, patience_s: float, failed: Callable[[SSHError], None]

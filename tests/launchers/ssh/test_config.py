@@ -181,6 +181,12 @@ class Common:
         assert (await self.resolve(text, "a")).proxy_command == "nc -q0 gate 1"
         assert (await self.resolve(text, "b")).proxy_command is None
 
+    async def test_revoked_host_keys(self):
+        """RevokedHostKeys is kept, for whoever cannot read it to refuse."""
+        text = "Host a\n RevokedHostKeys /etc/revoked\nHost b\n RevokedHostKeys none\n"
+        assert (await self.resolve(text, "a")).revoked_host_keys == "/etc/revoked"
+        assert (await self.resolve(text, "b")).revoked_host_keys is None
+
     async def test_nothing_is_remembered(self):
         """UserKnownHostsFile none never makes the system's file the one to write to."""
         text = "Host *\n UserKnownHostsFile none\n GlobalKnownHostsFile /etc/x\n"

@@ -138,7 +138,8 @@ class Agent:
 
     async def _keep(self, order: Order, state: DaemonState, keeper: Keeper) -> None:
         while not (keeper.is_over or self._is_ending):
-            await keeper.keep(self._connection, Start(order.command, order.secret))
+            start = Start(order.command, order.secret, order.announcements)
+            await keeper.keep(self._connection, start)
             if not (keeper.is_over or self._is_ending):
                 self._note(state, is_up=False, why=keeper.why)
                 await deferLater(self._reactor, NO_PROCESS_S, lambda: None)

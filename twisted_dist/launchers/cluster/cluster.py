@@ -15,8 +15,9 @@ from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.credentials import Credentials
 from twisted_dist.launchers.cluster.entrance import Entrance
 from twisted_dist.launchers.cluster.fleet import Fleet
+from twisted_dist.launchers.cluster.network import Network
 from twisted_dist.launchers.cluster.plan import Place
-from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked, Network
+from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked
 from twisted_dist.launchers.cluster.request import Request
 from twisted_dist.launchers.cluster.station import Company, Station
 from twisted_dist.launchers.cluster.watch import Watch
@@ -59,9 +60,8 @@ class Cluster:
         self._chance = chance if chance is not None else random.Random()
         self._wall = wall
         self._entrance = Entrance(reactor, request.ssh, asker, request.environ, self._chance)
-        self._network = Network(
-            request.plan.scheduler_port, Credentials(None if request.is_insecure else Home())
-        )
+        credentials = Credentials(None if request.is_insecure else Home())
+        self._network = Network(reactor, request.plan.scheduler_port, credentials)
         self._fleet = Fleet(
             reactor, request.plan, request.policy, self._station, self._network.locate
         )

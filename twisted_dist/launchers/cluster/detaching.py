@@ -256,6 +256,7 @@ class Detaching:
             log_name=daemon.log_name,
             command=start.command,
             secret=start.secret,
+            announcements=start.announcements,
         )
 
     async def _start_agent(

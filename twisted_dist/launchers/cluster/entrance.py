@@ -49,7 +49,10 @@ class Entrance:
             else ConchClient(reactor, Secrets(asker))
         )
         self.dialling = Dialling(reactor, self._client, chance)
-        self._resolver = Resolver(reactor, environ=environ, config_file=ssh.config_file)
+        program = ssh.command[0] if ssh.command else "ssh"
+        self._resolver = Resolver(
+            reactor, environ=environ, config_file=ssh.config_file, ssh=program
+        )
 
     async def resolve(self, spec: HostSpec) -> HostSettings:
         """What is known of a host before it is entered. Raises SSHError."""

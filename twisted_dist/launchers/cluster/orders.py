@@ -37,12 +37,14 @@ class Order:
         log_name: of its file.
         command: for ``/bin/sh``.
         secret: the first line that it reads.
+        announcements: how many it makes until it is up.
     """
 
     label: str
     log_name: str
     command: str
     secret: str = attrs.field(repr=False)
+    announcements: int = 1
 
 
 @frozen(kw_only=True)
@@ -91,8 +93,11 @@ def read_orders(line: str) -> Orders:
 
 
 def _order(said: Mapping[str, Any]) -> Order:
-    names = [each.name for each in attrs.fields(Order)]
-    return Order(**{name: _text(said, name) for name in names})
+    announcements = said["announcements"]
+    if type(announcements) is not int:
+        raise TypeError("announcements")
+    texts = {name: _text(said, name) for name in ("label", "log_name", "command", "secret")}
+    return Order(**texts, announcements=announcements)
 
 
 def _text(said: Mapping[str, Any], name: str) -> str:

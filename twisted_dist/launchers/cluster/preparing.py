@@ -11,16 +11,14 @@ from typing import Any, Final
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError
 
-from twisted_dist.errors import SSHError
-from twisted_dist.launchers.cluster.credentials import Credentials
+from twisted_dist.errors import SSHError, UsageProblem
 from twisted_dist.launchers.cluster.far_daemon import LEASH
 from twisted_dist.launchers.cluster.keeper import Start
+from twisted_dist.launchers.cluster.network import Network
 from twisted_dist.launchers.cluster.plan import Daemon, Place
 from twisted_dist.launchers.cluster.watch import Stage, Watch
-from twisted_dist.launchers.cluster.whereabouts import Whereabouts
 from twisted_dist.launchers.far_side import probe
 from twisted_dist.launchers.far_side.bootstrap import ship
-from twisted_dist.launchers.far_side.bundle import bundle_for
 from twisted_dist.launchers.far_side.command import Surroundings, remote_command
 from twisted_dist.launchers.ssh.interface import Connection
 from twisted_dist.launchers.ssh.running import run
@@ -55,38 +53,6 @@ class Looked:
 
 def _lacks_package(looked: Looked) -> bool:
     return any(each.is_fatal and each.column == "package" for each in looked.problems)
-
-
-class Network:
-    """What the hosts of a cluster have in common: where its scheduler is, and who may enter.
-
-    Args:
-        port: of the scheduler; 0 for any.
-        credentials: for everybody.
-        passing: they go with this process; by default where the port is any.
-
-    Attributes:
-        address: of the scheduler; "" until it is to start.
-        machine: what the scheduler's machine calls itself.
-    """
-
-    def __init__(self, port: int, credentials: Credentials, *, passing: bool | None = None) -> None:
-        self.port = port
-        self._passing = not port if passing is None else passing
-        self.machine = ""
-        self.credentials = credentials
-        self.whereabouts = Whereabouts()
-        self.address = ""
-
-    def place(self, host: str | None, machine: str) -> None:
-        """Where the scheduler will be; *host* is None where it is to find that out itself."""
-        self.machine = machine
-        self.locate(self.address or f"{host or machine}:{self.port}")
-
-    def locate(self, address: str) -> None:
-        """Where the scheduler says that it is. Raises AccessError."""
-        self.credentials.open(address, self.machine, passing=self._passing)
-        self.address = address
 
 
 class HostPreparing:
@@ -162,11 +128,13 @@ class HostPreparing:
 
     async def _ship(self, connection: Connection, report: probe.Report) -> None:
         """Send the package there, or find that an earlier one did; use it."""
-        bundle = bundle_for(report.platform, report.abi)
         self._watch.stage(self._name, Stage.SHIPPING)
-        shipping = Deferred.fromCoroutine(ship(connection, self._surroundings, bundle))
         try:
+            bundle = await self._network.bundle(report)
+            shipping = Deferred.fromCoroutine(ship(connection, self._surroundings, bundle))
             shipped = await shipping.addTimeout(SHIP_S, self._reactor)
+        except UsageProblem as problem:
+            raise SSHError(f"{self._name}: --bootstrap: {problem}", "command") from None
         except TimeoutError:
             raise SSHError(
                 f"{self._name}: --bootstrap has taken {SHIP_S:g} s and has not ended", "command"
@@ -248,4 +216,4 @@ class HostPreparing:
         else:
             words.append(f"{secret_option}=-")
         command = remote_command([*words, *daemon.words], self._surroundings)
-        return Start(command, secret())
+        return Start(command, secret(), max(1, daemon.nprocs))

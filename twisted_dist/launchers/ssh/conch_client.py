@@ -72,6 +72,12 @@ class ConchClient:
                     f"{USE_SYSTEM_SSH}",
                     "settings",
                 )
+            if each.revoked_host_keys is not None:
+                raise SSHError(
+                    f"{each.alias}: its configuration has RevokedHostKeys, which is not read here; "
+                    f"{USE_SYSTEM_SSH}",
+                    "settings",
+                )
         attempt = _Attempt(settings, Patience(self._reactor, settings.connect_timeout_s))
         entering = Deferred.fromCoroutine(self._enter(attempt))
         try:

@@ -186,6 +186,7 @@ class Resolver:
             return expand(text, tokens, self._environ, self._person.home)
 
         proxy_command = said.last(answers, "proxycommand", "none")
+        revoked = said.last(answers, "revokedhostkeys", "none")
         return HostSettings(
             alias=hop.host,
             host=host,
@@ -194,6 +195,7 @@ class Resolver:
             identity_files=self._identity_files(answers, path),
             identities_only=said.is_yes(answers, "identitiesonly"),
             agent=self._agent(said.last(answers, "identityagent", "SSH_AUTH_SOCK"), path),
+            revoked_host_keys=None if revoked.lower() == "none" else revoked,
             proxy_command=None if proxy_command.lower() == "none" else proxy_command,
             known_hosts=_known_hosts(answers),
             key_alias=key_alias,

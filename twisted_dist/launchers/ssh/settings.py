@@ -49,6 +49,8 @@ class HostSettings:
             [ProxyJump].
         proxy_command: a command that connects, which only the system's ssh runs
             [ProxyCommand].
+        revoked_host_keys: a file of keys that are refused, which only the system's ssh reads
+            [RevokedHostKeys].
         known_hosts: files that are read; what is learnt goes to the first
             [UserKnownHostsFile, then GlobalKnownHostsFile].
         key_alias: the name in known_hosts files, where it is not host and port [HostKeyAlias].
@@ -72,6 +74,7 @@ class HostSettings:
     agent: str | None = None
     jumps: tuple[HostSettings, ...] = ()
     proxy_command: str | None = None
+    revoked_host_keys: str | None = None
     known_hosts: tuple[str, ...] = ()
     key_alias: str | None = None
     strictness: Strictness = Strictness.ASK
