@@ -15,7 +15,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
-from twisted.logger import Logger, globalLogBeginner, textFileLogObserver
+from twisted.logger import Logger, eventAsText, globalLogBeginner
 
 from twisted_dist.access.life import life
 from twisted_dist.cli.log_files import LogFiles
@@ -91,21 +91,6 @@ class Saver:
             self._timer = None
 
 
-class _Stream:
-    """A text file that is a log file."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-
-    def write(self, text: str) -> None:
-        """Some lines."""
-        for each in text.splitlines():
-            self._write(each)
-
-    def flush(self) -> None:
-        """Nothing to do."""
-
-
 class AgentRun:
     """An agent, from the moment that it is alone.
 
@@ -158,8 +143,7 @@ class AgentRun:
             self._verdict("failed", str(problem))
             self._reactor.stop()
             return
-        stream: Any = _Stream(lambda text: self._logs.line(self._files.own_log.name, text))
-        observer = textFileLogObserver(stream)
+        observer: Any = self._log_event
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
         self._agent.settled.addCallback(lambda _: self._settled())
         self._agent.done.addCallback(lambda _: self._over())
@@ -168,6 +152,11 @@ class AgentRun:
         leash.clock = self._reactor
         self._agent.settled.addCallback(lambda _: leash.stop())
         leash.start(LEASH_S).addErrback(lambda f: self.log.failure("leash", failure=f))
+
+    def _log_event(self, event: Any) -> None:
+        """What happens, with when, for `AgentFiles.last_words`."""
+        for each in eventAsText(event, includeSystem=False).splitlines():
+            self._logs.line(self._files.own_log.name, each)
 
     def _hold(self) -> None:
         """End where nobody waits for the report any more."""
@@ -220,8 +209,12 @@ class AgentRun:
             os.close(self._pipe)
             self._pipe = None
 
+    def _whys(self) -> str:
+        """Why daemons are not up."""
+        return "; ".join(f"{each.label}: {each.why}" for each in self._agent.states if each.why)
+
     def _settled(self) -> None:
-        whys = "; ".join(f"{each.label}: {each.why}" for each in self._agent.states if each.why)
+        whys = self._whys()
         if self._agent.is_any_up:
             self._verdict("up", whys)
             return
@@ -237,7 +230,6 @@ class AgentRun:
         """End the daemons, and then this."""
         if not self._is_ending:
             self._is_ending = True
-            self.log.info("it was told to end")
             ending = Deferred.fromCoroutine(self._agent.end())
             ending.addErrback(lambda failure: self.log.failure("ending", failure=failure))
             ending.addBoth(lambda _: self._over())
@@ -246,7 +238,7 @@ class AgentRun:
         if not self._is_over:
             self._is_over = True
             self._saver.stop()
-            self.log.info("it has ended")
+            self.log.info("it has ended: {whys}", whys=self._whys() or "it was told to")
             if self._reactor.running:
                 self._reactor.stop()
 

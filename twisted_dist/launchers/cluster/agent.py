@@ -127,6 +127,7 @@ class Agent:
             state.restarts += 1
             self._note(state, is_up=False, why=why)
             self._tell(order, f"-- {why}", True)
+            self.log.info("{label}: {why}", label=state.label, why=why)
 
         return Keeper(self._reactor, self._chance, tell, announced, died)
 

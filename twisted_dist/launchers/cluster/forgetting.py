@@ -56,6 +56,7 @@ async def forget_gone(
     """
     hosts, fresh = set(hosts), set(fresh)
     doubtful = [each for each in record.agents if each.name in hosts and each.id not in fresh]
-    seen = await visiting.look(doubtful)
-    gone = [each.agent.id for each in seen if each.state is State.GONE]
+    dead = [each.agent for each in await visiting.look(doubtful) if each.state is State.GONE]
+    # one that was killed has left its state there, and perhaps more
+    gone = [each.agent.id for each in await visiting.end(dead) if each.state in OVER]
     return records.change(record.name, lambda now: now.without(gone)) if gone else record
