@@ -41,12 +41,14 @@ class Options(CommandOptions):
     longdesc = (
         "Starts a scheduler on the first host and workers on all of them, over SSH, shows what "
         "they write, and ends them with Ctrl-C or with its own end, whatever that is. Hosts are "
-        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts.  "
-        "dcluster 192.168.0.1 192.168.0.2   "
-        "dcluster 'node[01-16]' --nthreads 4   "
-        "dcluster --hostfile hosts.txt --check   "
-        "dcluster --detach node1 node2"
+        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts."
     )
+    examples: ClassVar = [
+        ("dcluster 192.168.0.1 192.168.0.2", "two hosts; the first has the scheduler, too"),
+        ("dcluster 'node[01-16]' --nthreads 4", "sixteen"),
+        ("dcluster --hostfile hosts.txt --check", "see what is missing there, start nothing"),
+        ("dcluster --detach node1 node2", "one that stays, until  dcluster down"),
+    ]
     optParameters: ClassVar = [
         ["scheduler", None, None, "Host of the scheduler (default: the first one)"],
         ["scheduler-port", None, DEFAULT_PORT, "Its port; 0 for any free one", port_number],
