@@ -199,12 +199,14 @@ class Options(HostOptions):
     longdesc = (
         "Starts a scheduler on the first host and workers on all of them, over SSH, shows what "
         "they write, and ends them with Ctrl-C or with its own end, whatever that is. Hosts are "
-        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts.  "
-        "dcluster 192.168.0.1 192.168.0.2   "
-        "dcluster 'node[01-16]' --nthreads 4   "
-        "dcluster --hostfile hosts.txt --check   "
-        "dcluster --detach node1 node2"
+        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts."
     )
+    examples: ClassVar = [
+        ("dcluster 192.168.0.1 192.168.0.2", "two hosts; the first has the scheduler, too"),
+        ("dcluster 'node[01-16]' --nthreads 4", "sixteen"),
+        ("dcluster --hostfile hosts.txt --check", "see what is missing there, start nothing"),
+        ("dcluster --detach node1 node2", "one that stays, until  dcluster down"),
+    ]
     optParameters: ClassVar = [
         ["scheduler", None, None, "Host of the scheduler (default: the first one)"],
         ["scheduler-port", None, DEFAULT_PORT, "Its port; 0 for any free one", port_number],
@@ -267,10 +269,12 @@ class AddOptions(HostOptions):
     longdesc = (
         "Starts workers on more hosts for a cluster that dcluster --detach has left running; a "
         "host that has some already gets more. Hosts are entered as those of the cluster were "
-        "(--ssh-...), unless it is said here. dcluster down ends them with the others.  "
-        "dcluster add node3 node4   "
-        "dcluster add 'node[05-08]' --cluster big --nthreads 2"
+        "(--ssh-...), unless it is said here. dcluster down ends them with the others."
     )
+    examples: ClassVar = [
+        ("dcluster add node3 node4", "workers on two hosts more"),
+        ("dcluster add 'node[05-08]' --cluster big --nthreads 2", "for one of several clusters"),
+    ]
 
     def make_plan(self) -> Plan:
         """As `HostOptions` says: the scheduler is elsewhere."""

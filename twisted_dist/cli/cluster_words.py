@@ -25,10 +25,12 @@ class StatusOptions(_NamedOptions):
     longdesc = (
         "Asks every host of the clusters that dcluster --detach has left running how its daemons "
         "are, and each scheduler what it has. NAME is a cluster's name or its scheduler's "
-        "address; without it, all are shown. Ends with status 0 where all is well, else with 1.  "
-        "dcluster status   "
-        "dcluster status 192.168.0.1:8786 --json"
+        "address; without it, all are shown. Ends with status 0 where all is well, else with 1."
     )
+    examples: ClassVar = [
+        ("dcluster status", "all of them, as tables"),
+        ("dcluster status 192.168.0.1:8786 --json", "one, for a program"),
+    ]
     optFlags: ClassVar = [["json", None, "As JSON, for programs"]]
 
 
@@ -42,7 +44,9 @@ class DownOptions(_NamedOptions):
         "first, the scheduler last. NAME is the cluster's name or its scheduler's address; it "
         "may be left out where there is one cluster only. Where a host cannot be entered, that "
         "is said, what runs there stays known, and the same command can be given again; then "
-        "it ends with status 1.  "
-        "dcluster down   "
-        "dcluster down 192.168.0.1:8786"
+        "it ends with status 1."
     )
+    examples: ClassVar = [
+        ("dcluster down", "the only one there is"),
+        ("dcluster down 192.168.0.1:8786", "one of several"),
+    ]
