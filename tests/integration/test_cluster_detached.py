@@ -236,26 +236,6 @@ def test_interrupted(site, how):
         assert list(site.home.glob("clusters/*.json")) == []
 
 
-def test_usage(site):
-    """What cannot be meant is one line and status 2; what there is not, one line and 1."""
-    for words, said in {
-        ("status", "a", "b"): "too many words",
-        ("down", "--json"): "--json",
-        ("h1", "--cluster", "x"): "--detach",
-        ("h1", "--detach", "--log-directory", "x"): "--log-directory",
-    }.items():
-        status, text = site.run(*words)
-        assert (status, len(text.splitlines())) == (2, 1), text
-        assert said in text
-    for words in (("down",), ("down", "x"), ("status", "x"), ("add", "h1")):
-        status, text = site.run(*words)
-        assert (status, len(text.splitlines())) == (1, 1), text
-    for word in ("status", "down", "add"):
-        status, text = site.run(word, "--help")
-        assert status == 0
-        assert f"dcluster {word}" in text
-
-
 def test_logs(site):
     """Lines are in files on the hosts, for their user only."""
     address = site.detach("h1", "h2", "--nprocs", "2")
