@@ -87,6 +87,18 @@ def test_many_at_a_time(errands, monkeypatch):
     assert sorted(errands.end() for _ in range(3)) == [(0, True), (1, True), (2, True)]
 
 
+def test_a_system_without_threads(errands, monkeypatch):
+    """Where no thread can be had, that is the errand's error, and the process goes on."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    errands.pool.begin(1, b"")
+    assert type(errands.end()[1]) is RuntimeError
+    assert not errands.pool._running
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_stop(errands, waits):
     """`ErrandPool.stop` raises `TaskStopped` in a thread, and cancels a coroutine; no other."""

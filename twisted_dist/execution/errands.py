@@ -45,22 +45,33 @@ class ErrandPool:
         """Make a call: *blob* is a pickle of ``((function, …), {…})``."""
         spec = TaskSpec(errand, 0, _CALL, blob, ())
         if len(self._running) >= MOST_ERRANDS:
-            outcome = Outcome(spec)
             told = f"{MOST_ERRANDS} calls of run() are under way on this worker: no more at a time"
-            outcome.error = dump_exception(RefusedError(told))
-            self._deliver(outcome)
+            self._refuse(spec, RefusedError(told))
             return
-        self._running[spec] = None
+        with self._lock:
+            self._running[spec] = None
         name = f"errand-{errand:x}"
-        threading.Thread(target=self._work, args=(spec,), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(spec,), name=name, daemon=True).start()
+        except RuntimeError as problem:  # the system has no more threads
+            self._refuse(spec, problem)
+
+    def _refuse(self, spec: TaskSpec, problem: Exception) -> None:
+        outcome = Outcome(spec)
+        outcome.error = dump_exception(problem)
+        self._end(outcome)
 
     def _work(self, spec: TaskSpec) -> None:
         try:
             try:
                 with self._lock:
                     self._running[spec] = threading.get_ident()
+                if spec.stopping:  # before there was a thread to raise it in
+                    raise TaskStopped
                 running.spec = spec  # whose output it is
                 outcome = self._runner.run(spec)  # raises nothing of its own
+                if self.is_copy:  # where no lock can be had any more
+                    leave_copy()
             finally:
                 with self._lock:
                     spec.ended = True
@@ -70,8 +81,6 @@ class ErrandPool:
         except TaskStopped as problem:  # from here on, nobody has this thread stop any more
             outcome = Outcome(spec)
             outcome.error = dump_exception(problem)
-        if self.is_copy:
-            leave_copy()
         if outcome.awaited is None:
             self._end(outcome)
         else:
