@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim import chaos
+from tests.support import simchaos
 from tests.support import simtasks as t
 from tests.support.simcluster import SCHEDULER_IP, SimCluster
+from tests.support.simerrands import ERRANDS
 from twisted_dist.client import session as session_module
 from twisted_dist.errors import (
     ConnectionClosedError,
@@ -148,6 +151,13 @@ def test_a_scheduler_that_does_not_answer(cluster, monkeypatch):
     with pytest.raises(ConnectionClosedError, match="did not answer within 7 s"):
         cluster.wait(client.run(t.double, 2, timeout=2.0))
     end(cluster, client)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_chaos(seed, monkeypatch):
+    """Each `Client.run` ends, rightly or for a reason, under whatever the chaos does."""
+    monkeypatch.setattr(simchaos, "MORE", ((ERRANDS, 1.0),))
+    assert not chaos.run_seed(seed).violation
 
 
 def test_without_workers():

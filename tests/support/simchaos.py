@@ -38,7 +38,6 @@ MORE = (
     (LIMITS, 0.15),
     *((each, 0.25) for each in SHARING),
     (RETIRING, 0.25),
-    (ERRANDS, 0.25),
 )
 #: of runs in which the scheduler may be killed, and what is not lost with it
 RESTART_SHARE = 0.3
