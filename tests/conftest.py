@@ -1,6 +1,14 @@
 """What all tests share: a home of their own, so that the user's is left alone, and their order."""
 
+import hypothesis
 import pytest
+
+# How long an example takes, and is made, depends on what else the machine does: to fail by that
+# is to fail at random. Figures come from benchmarks; what hangs, pytest-timeout finds.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True, scope="session")
