@@ -25,7 +25,7 @@ _LEAST_TODO: Final = 36
 _INDENT: Final = "    "
 
 #: what could be seen before a host was found wanting, by what was wrong (`SSHError.kind`)
-_REACHED: Final = frozenset({"host-key", "host-key-changed", "auth", "command", "lost"})
+_REACHED: Final = frozenset({"host-key", "host-key-changed", "protocol", "auth", "command", "lost"})
 _KEY_IS_GOOD: Final = frozenset({"auth", "command"})
 _ENTERED: Final = frozenset({"command"})
 
