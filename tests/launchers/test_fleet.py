@@ -309,6 +309,22 @@ def test_scheduler_host_is_lost():
     world.end()
 
 
+def test_host_is_lost_while_its_worker_is_dead():
+    """A worker that waits to be started again is started once, on the new connection."""
+    world = World("h1", "h2")
+    world.advance(3)
+    host = world.client.hosts["h2"]
+    host.running[0].end(Ending(How.SIGNALLED, signal="KILL"))
+    host.connections[0].lose("reset by peer")
+    world.advance(60)
+    assert world.running() == ["scheduler h1:8786", "worker h1", "worker h2"]
+    assert host.running[0].connection is host.connections[-1]
+    host.running[0].end(Ending(How.SIGNALLED, signal="KILL"))
+    world.advance(60)
+    assert world.running() == ["scheduler h1:8786", "worker h1", "worker h2"]
+    world.end()
+
+
 def test_changed_key_of_lost_host():
     """A host that has another key when it is entered again is given up."""
     world = World("h1", "h2")

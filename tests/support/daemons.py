@@ -59,9 +59,9 @@ class Daemon:
             self._fresh.put(line.rstrip("\n"))
         self._fresh.put(None)
 
-    def line(self, pattern: str) -> re.Match[str]:
+    def line(self, pattern: str, within_s: float = PATIENCE_S) -> re.Match[str]:
         """Wait for a line that *pattern* matches."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + within_s
         while True:
             try:
                 line = self._fresh.get(timeout=max(0, deadline - time.monotonic()))

@@ -94,7 +94,8 @@ class Screen:
             self._is_over = True
             self._is_held = False
             self._changed.notify()
-        self._thread.join(LAST_WORDS_S)
+        if self._thread.ident is not None:
+            self._thread.join(LAST_WORDS_S)
 
     # -- in the thread
 

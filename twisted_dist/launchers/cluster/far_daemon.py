@@ -42,8 +42,9 @@ class FarDaemon:
         reactor: for time.
         command: what the shell there is to run.
         secret: the first line of its standard input.
+        announcements: with how many of them it is up.
         tell: called with each line that it writes, and whether that was on standard error.
-        announced: called with each line in which it says that it has got somewhere.
+        announced: called with the announcement with which it is up, and later ones.
 
     Attributes:
         tail: what it said last on standard error.
@@ -55,12 +56,14 @@ class FarDaemon:
         reactor: Any,
         command: str,
         secret: str,
+        announcements: int,
         tell: Callable[[str, bool], None],
         announced: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._command = command
         self._secret = secret
+        self._to_come = announcements
         self._tell = tell
         self._announced = announced
         self._remote: RemoteCommand | None = None
@@ -73,8 +76,10 @@ class FarDaemon:
     def _told(self, line: str) -> None:
         self._tell(line, False)
         if line.startswith((SCHEDULER_STARTED, WORKER_REGISTERED)):
-            self.is_up = True
-            self._announced(line)
+            self._to_come -= 1
+            if self._to_come <= 0:
+                self.is_up = True
+                self._announced(line)
 
     def _complained(self, line: str) -> None:
         self.tail.append(line)

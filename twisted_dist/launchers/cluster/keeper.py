@@ -31,10 +31,12 @@ class Start:
     Attributes:
         command: for the host's shell.
         secret: the first line that it reads.
+        announcements: how many it makes until it is up: one for each worker.
     """
 
     command: str
     secret: str
+    announcements: int = 1
 
 
 class Keeper:
@@ -68,6 +70,7 @@ class Keeper:
         self._died = died
         self._is_ending = False
         self._pause: Deferred[None] | None = None
+        self._connection: Connection | None = None
         self._wait_s = FIRST_WAIT_S
         self._stillborn = 0
         self.daemon: FarDaemon | None = None
@@ -75,10 +78,21 @@ class Keeper:
         self.why = ""
 
     async def keep(self, connection: Connection, start: Start) -> Ending | None:
-        """Until it ends for good, or its connection does; what that end was, if it had begun."""
-        while not self._is_ending:
+        """Until it ends for good, or its connection does; what that end was, if it had begun.
+
+        Where it is kept on another connection already, that ends.
+        """
+        self._connection = connection
+        if self._pause is not None:
+            self._pause.cancel()
+        while not self._is_ending and self._connection is connection:
             self.daemon = FarDaemon(
-                self._reactor, start.command, start.secret, self._tell, self._on_announced
+                self._reactor,
+                start.command,
+                start.secret,
+                start.announcements,
+                self._tell,
+                self._on_announced,
             )
             try:
                 ending = await self.daemon.run(connection)

@@ -221,4 +221,4 @@ class HostPreparing:
         python = self._surroundings.python or self.looked.report.executable or None
         surroundings = evolve(self._surroundings, python=python)
         command = remote_command([*words, *daemon.words], surroundings)
-        return Start(command, secret())
+        return Start(command, secret(), max(1, daemon.nprocs))

@@ -239,9 +239,9 @@ class Station:
         keeping.addErrback(self._broken)
 
     def _ended(self, ending: object, daemon: Daemon, keeper: Keeper, there: Connection) -> Any:
-        self.up.discard(daemon)
-        if self._is_ending:
+        if self._is_ending or there is not self._ready:
             return None
+        self.up.discard(daemon)
         if keeper.is_over:
             self._watch.note(self.name, f"{daemon.label}: {keeper.why}")
             if self._is_over():
