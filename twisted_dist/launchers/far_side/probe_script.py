@@ -12,6 +12,10 @@ import sys
 import sysconfig
 import time
 
+TYPE_CHECKING = False  # ``typing`` takes long, too
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def versions(names: "list[str]") -> "dict[str, str | None]":
     """What is installed there, by name; None for what is not."""
@@ -131,7 +135,7 @@ def addresses() -> "list[str]":
     return sorted(set(found), key=found.index)
 
 
-def answer(request: "dict[str, list]") -> "dict[str, object]":
+def answer(request: "dict[str, Any]") -> "dict[str, Any]":
     """All that is asked for."""
     return {
         "python": list(sys.version_info[:3]),
