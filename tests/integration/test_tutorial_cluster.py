@@ -110,14 +110,20 @@ class Reader:
         elif line.startswith("$ "):
             if not self._waits[self._here]:
                 terminal.prompted(PATIENCE_S)
-            if is_installing and line.startswith("$ pip "):
-                install(self._home)
-                line = "$ hash -r"
+            if is_installing:
+                line = self._instead(line)
             terminal.type(line[2:])
             self._waits[self._here] = False
         elif line.strip() not in {"", "…"}:
             # what several hosts do has no order
             terminal.expect(as_pattern(line), PATIENCE_S, in_order=False)
+
+    def _instead(self, line: str) -> str:
+        """What is typed instead, for an environment that has what ours has, without pip."""
+        if line.startswith("$ pip "):
+            install(self._home)
+            return "$ hash -r"
+        return line.replace("-m venv ", "-m venv --without-pip ")
 
 
 def install(home: Path) -> None:
