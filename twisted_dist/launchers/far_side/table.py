@@ -85,6 +85,8 @@ def failed_row(host: str, problem: SSHError) -> Row:
         cells["host key"] = Cell("changed" if kind.endswith("changed") else "unknown", Mark.BAD)
     if kind in _KEY_IS_GOOD:
         cells["authenticated"] = YES if kind in _ENTERED else NO
+    if kind == "protocol":
+        cells["authenticated"] = NO
     if kind == "command":
         cells["python"] = Cell("none", Mark.BAD)
     if kind == "lost":
