@@ -315,6 +315,9 @@ def test_nothing_is_unpickled(start):
         assert client.submit(os._exit, 3).exception(30) is not None
         assert client.submit(abs, -1).result(20) == 1
         assert len(client.who_has(xs)) == len(xs)
+        assert [len(each) for each in client.run(bytes, 300_000).values()] == [300_000] * 2
+        with pytest.raises(ZeroDivisionError):
+            client.run(divmod, 1, 0)
         client.shutdown()
     for daemon in (scheduler, *workers):
         assert daemon.wait() == 0

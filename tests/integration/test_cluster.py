@@ -211,10 +211,6 @@ def _old_package(directory: Path) -> Path:
     (site / "twisted_dist").mkdir()
     (site / "twisted_dist/__init__.py").touch()
     (site / "twisted_dist/version.py").write_text('VERSION = "0.0.1"\n')
-    (site / "twisted_dist-0.0.1.dist-info").mkdir()
-    (site / "twisted_dist-0.0.1.dist-info/METADATA").write_text(
-        "Metadata-Version: 2.1\nName: twisted-dist\nVersion: 0.0.1\n"
-    )
     return directory / "bin/python"
 
 

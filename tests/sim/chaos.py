@@ -12,8 +12,10 @@ the second runs one of them again and writes what happened in it.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import multiprocessing
+import signal
 import sys
 import traceback
 import warnings
@@ -29,6 +31,8 @@ from twisted_dist.wire import data
 
 #: seeds between two lines of progress
 PROGRESS: Final = 500
+#: of prctl(2)
+PR_SET_PDEATHSIG: Final = 1
 #: seeds that a process is given at a time
 CHUNK: Final = 20
 
@@ -93,6 +97,13 @@ def _begin_process():
     gc.freeze()
 
 
+def _begin_worker():
+    """As `_begin_process`, and end with who started it: a run may be killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _begin_process()
+
+
 def _violation(seed):
     return seed, run_seed(seed).violation
 
@@ -102,7 +113,7 @@ def _violations(seeds, jobs):
     if jobs == 1:
         yield from map(_violation, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, _begin_process) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _begin_worker) as pool:
         yield from pool.imap_unordered(_violation, seeds, CHUNK)
 
 

@@ -1,4 +1,4 @@
-"""Plausible bugs of the core, one function each, for the simulation to find.
+"""Plausible bugs of the core, and beside it, one function each, for the simulation to find.
 
 Each takes pytest's monkeypatch and puts the bug in.
 """
@@ -22,6 +22,7 @@ from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
 from twisted_dist.core.task import MEMORY
 from twisted_dist.core.worker_side.machine import WorkerCore
+from twisted_dist.services.errands import Errands
 
 
 def _replace(patch, name, function):
@@ -242,6 +243,11 @@ def late_results_stay(patch):
     _replace(patch, "remember", mutated)
 
 
+def lost_errands_are_not_told(patch):
+    """What a lost worker was to do beside its tasks is waited for."""
+    patch.setattr(Errands, "worker_gone", lambda self, worker, reason: None)
+
+
 ALL = (
     old_attempts_count,
     lost_tasks_stay_lost,
@@ -264,4 +270,5 @@ ALL = (
     parcels_hold_nothing,
     retired_leave_too_soon,
     late_results_stay,
+    lost_errands_are_not_told,
 )

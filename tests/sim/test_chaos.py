@@ -12,6 +12,7 @@ import pytest
 from tests.sim import chaos, mutations
 from tests.support import simchaos
 from tests.support.simcopies import COPIES, NESTING, RESTARTS, RETIRING
+from tests.support.simerrands import ERRANDS
 from tests.support.simrecipes import LIMITS
 from tests.support.simsharing import LOCKS, QUEUES
 
@@ -43,6 +44,7 @@ SIGNS = {
     mutations.parcels_hold_nothing: "wants .*, which does not know|what it wants is wrong",
     mutations.retired_leave_too_soon: r"left with \[\], and .* only there",
     mutations.late_results_stay: "retires, and may leave with",
+    mutations.lost_errands_are_not_told: "errand .* has not ended|errands of nobody",
 }
 
 
@@ -58,6 +60,7 @@ NEEDS = {
     mutations.parcels_hold_nothing: QUEUES,
     mutations.retired_leave_too_soon: RETIRING,
     mutations.late_results_stay: RETIRING,
+    mutations.lost_errands_are_not_told: ERRANDS,
 }
 
 

@@ -129,6 +129,7 @@ FROM_CLIENT = b"".join(
             schema.SCATTERED.pack([FIRST + 9], [1], 1),
             schema.LOCATE.pack(1, [FIRST, FIRST + 9]),
             schema.QUERY.pack(2, "info", None),
+            schema.ASK.pack(3, "run", "run-f\nh:1", b"call", [], FIRST + 20, 0.5),
             schema.CANCEL.pack([FIRST + 1]),
             schema.RELEASE.pack([FIRST]),
         ],
@@ -149,6 +150,7 @@ FROM_WORKER = b"".join(
             schema.ALL_CLAIMED.pack(),
             schema.ARRIVED.pack(0),
             schema.COPIES.pack([FIRST]),
+            schema.ERRAND_DONE.pack(FIRST + 20, "value", 4, b"four", ""),
         ],
     )
 )

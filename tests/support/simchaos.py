@@ -9,6 +9,7 @@ from random import Random
 from tests.support.simbooks import Books
 from tests.support.simcluster import SCHEDULER_IP, SimCluster
 from tests.support.simcopies import COPIES, NESTING, RESTARTS, RETIRING
+from tests.support.simerrands import ERRANDS
 from tests.support.simfaults import Faults
 from tests.support.simjanitor import Janitor
 from tests.support.simload import NAMES, OUT_OF_REACH, RESOURCES, Load
@@ -40,7 +41,7 @@ MORE = (
 )
 #: of runs in which the scheduler may be killed, and what is not lost with it
 RESTART_SHARE = 0.3
-SURVIVING = (LIMITS, RETIRING, NESTING)
+SURVIVING = (LIMITS, RETIRING, NESTING, ERRANDS)
 #: by which factor that comes more often there than it says
 EMPHASIS = 2
 #: of clients that close while others go on

@@ -14,6 +14,7 @@ from tests.support.simtasks import World
 from tests.support.simwatch import Watch
 from twisted_dist.client.async_client import AsyncClient
 from twisted_dist.errors import RefusedError
+from twisted_dist.execution.errand_rules import METRIC
 from twisted_dist.services.scheduler import Scheduler
 from twisted_dist.services.worker import Worker
 
@@ -53,7 +54,7 @@ class SimWorker(Worker):
 
     def metrics(self):
         """Nothing of this real process."""
-        return {"held": len(self.core.held)}
+        return {"held": len(self.core.held), METRIC: len(self._errands)}
 
 
 class SimCluster:

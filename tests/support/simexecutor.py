@@ -6,6 +6,7 @@ from twisted.internet import defer
 from twisted.internet.task import deferLater
 
 from tests.support import simtasks
+from tests.support.simerrands import SimErrands
 from tests.support.simnesting import TaskClients
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.execution.payloads import dump_exception, dump_value, value_nbytes
@@ -46,6 +47,7 @@ class SimExecutor:
         self.runner = TaskRunner(clock=lambda: 0.0)
         self._child = None
         self._held = []
+        self.errands = SimErrands(self, PIPE_S)
         self._restart = None
         #: {name: bytes} of what was uploaded, and names that cannot be had
         self.uploads = {}
@@ -57,6 +59,7 @@ class SimExecutor:
         self._child = _Child(self)
         held, self._held = self._held, []
         self._send(self._child.run, held)
+        self.errands.begin()
 
     def add_function(self, digest, blob):
         """As every executor's."""
@@ -104,6 +107,7 @@ class SimExecutor:
         """End the child, and start another; a Deferred of when that is there."""
         self.stop()
         self._child = None
+        self.errands.ended()
         self._held.clear()
         started = defer.Deferred()
 
@@ -116,6 +120,7 @@ class SimExecutor:
 
     def stop(self):
         """End the child."""
+        self.errands.close()
         if self._child is not None:
             self._child.end()
         if self._restart is not None:
@@ -155,6 +160,7 @@ class SimExecutor:
         if self._child is not child:
             return  # it was to end, and another start, before that was noticed
         self._child = None
+        self.errands.ended()
         self._restart = self.reactor.callLater(FIRST_RESTART_S, self.start)
         self.tell(m.ExecutorDied(running, "the simulated process died"))
 

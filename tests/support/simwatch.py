@@ -201,4 +201,8 @@ class Watch:
         for ip, worker in self._cluster.workers.items():
             if not worker._executor.is_idle:
                 told.append(f"{ip} still runs something")
+            if len(worker._errands):
+                told.append(f"{ip} still has errands")
+        if self._cluster.scheduler._members.errands._under_way:
+            told.append("the scheduler waits for errands of nobody")
         return told

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias, Union
 import psutil
 
 from twisted_dist.access.access import JOIN_PREFIX, Access
-from twisted_dist.access.home import Home, machine_name, read_secret
+from twisted_dist.access.home import Home, read_secret
+from twisted_dist.access.life import machine_name
 from twisted_dist.address import parse_address
 from twisted_dist.errors import AccessError
 

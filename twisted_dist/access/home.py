@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from twisted_dist.access.access import MAX_ACCESS_BYTES, Access
+from twisted_dist.access.life import has_ended, life, machine_name
 from twisted_dist.access.network import Network
 from twisted_dist.address import parse_address
 from twisted_dist.errors import AccessError
@@ -31,11 +30,6 @@ MAX_NETWORK_BYTES: Final = 16 * 2**20
 #: ends the name of a network file that was put aside for one that a launcher gave
 ASIDE: Final = "network-aside"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-
-
-def machine_name() -> str:
-    """What this machine calls itself; loopback addresses mean it."""
-    return os.uname().nodename
 
 
 def default_directory() -> Path:
@@ -87,35 +81,6 @@ def write_secret(path: Path, text: str) -> None:
         raise AccessError(f"cannot write {path}: {problem.strerror}") from None
 
 
-def _life() -> dict[str, object]:
-    """Names this process, so that a later one can tell whether it still lives."""
-    process = psutil.Process()
-    born = process.create_time()
-    return {"machine": machine_name(), "pids": _pids(), "pid": process.pid, "born": born}
-
-
-def _pids() -> str:
-    """Which process ids this process sees: containers have their own."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
-        return ""
-
-
-def _has_ended(life: object) -> bool:
-    """Whether the process of a `_life` has ended; False where that cannot be known here."""
-    if not isinstance(life, dict):
-        return False
-    if (life.get("machine"), life.get("pids")) != (machine_name(), _pids()):
-        return False
-    try:
-        return bool(psutil.Process(life["pid"]).create_time() != life["born"])
-    except psutil.NoSuchProcess:
-        return True
-    except Exception:  # a file that somebody has edited
-        return False
-
-
 class Home:
     """The files below one directory."""
 
@@ -149,7 +114,8 @@ class Home:
             ) from None
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Change files while nobody else does. Raises AccessError."""
         self.prepare()
         try:
             descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -181,7 +147,7 @@ class Home:
                 comes back when the files of this one go.
             machine: name of the scheduler's; by default it is this one.
         """
-        with self._locked():
+        with self.locked():
             path = self.network_path(address)
             network = None if given is None else self._renewed(path, given)
             self._prune()
@@ -195,11 +161,11 @@ class Home:
             machine = machine_name() if machine is None else machine
             access = network.access([address], machine, network.owned.values())
             write_secret(self.access_path(address), access.dump())
-            life = self._path(address, "life")
+            told = self._path(address, "life")
             if passing:
-                write_secret(life, json.dumps(_life()))
+                write_secret(told, json.dumps(life()))
             else:
-                life.unlink(missing_ok=True)
+                told.unlink(missing_ok=True)
             return network
 
     def _renewed(self, path: Path, given: Network) -> Network:
@@ -226,7 +192,7 @@ class Home:
 
         So is the owner's access, which names the workers' certificates.
         """
-        with self._locked():
+        with self.locked():
             network = self.load_network(address)
             yield network
             write_secret(self.network_path(address), network.dump())
@@ -238,7 +204,7 @@ class Home:
 
     def remove_network(self, address: str) -> None:
         """Take a passing network's files away; what was put aside for it comes back."""
-        with contextlib.suppress(AccessError), self._locked():
+        with contextlib.suppress(AccessError), self.locked():
             self._remove(self.network_path(address))
 
     def _remove(self, path: Path) -> None:
@@ -258,7 +224,7 @@ class Home:
         """Take away what schedulers that were killed had meant to."""
         for path in self.directory.glob("*.life"):
             try:
-                ended = _has_ended(json.loads(read_secret(path)))
+                ended = has_ended(json.loads(read_secret(path)))
             except (AccessError, ValueError):
                 continue
             if ended:

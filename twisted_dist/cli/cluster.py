@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from attrs import evolve
 from twisted.python import usage
 
 from twisted_dist.address import DEFAULT_PORT
@@ -33,23 +34,10 @@ def count(text: str) -> int:
     return 0 if text == "0" else positive(text)
 
 
-class Options(CommandOptions):
-    """dcluster HOST... [options]: a scheduler and workers on hosts, over SSH."""
+class HostOptions(CommandOptions):
+    """Hosts, how they are entered, and workers on them."""
 
-    program = "dcluster"
-    synopsis = "dcluster HOST... [options]\n       dcluster status | down | add HOST..."
-    longdesc = (
-        "Starts a scheduler on the first host and workers on all of them, over SSH, shows what "
-        "they write, and ends them with Ctrl-C or with its own end, whatever that is. Hosts are "
-        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts.  "
-        "dcluster 192.168.0.1 192.168.0.2   "
-        "dcluster 'node[01-16]' --nthreads 4   "
-        "dcluster --hostfile hosts.txt --check   "
-        "dcluster --detach node1 node2"
-    )
     optParameters: ClassVar = [
-        ["scheduler", None, None, "Host of the scheduler (default: the first one)"],
-        ["scheduler-port", None, DEFAULT_PORT, "Its port; 0 for any free one", port_number],
         ["nthreads", None, 0, "Tasks at a time of each worker (default: its host's cores)", count],
         ["nprocs", None, 1, "Workers on each host, for each time that it is named", positive],
         ["hostfile", None, None, "File with hosts, in addition to HOST..."],
@@ -65,13 +53,6 @@ class Options(CommandOptions):
             "servers with AES-GCM only, certificates, security keys, ProxyCommand",
         ],
         [
-            "log-directory",
-            None,
-            None,
-            "Directory here for a file with the lines of each daemon; the terminal then has "
-            "what happens to hosts, and not each line",
-        ],
-        [
             "remote-python",
             None,
             None,
@@ -84,18 +65,18 @@ class Options(CommandOptions):
         ["worker-port", None, None, "As dworker has it"],
         ["preload", None, None, "As dworker has it"],
         ["lifetime", None, None, "As dworker has it"],
+        [
+            "cluster",
+            None,
+            None,
+            "Name of the detached cluster (default: its scheduler's address; for add: the only "
+            "one there is)",
+        ],
     ]
     optFlags: ClassVar = [
-        ["check", None, "See whether all hosts can be used, show it in a table, start nothing"],
         ["bootstrap", None, "Ship this package and what it needs to hosts where it is not there"],
         ["accept-new", None, "Take keys of hosts that are in no known_hosts; not changed ones"],
         ["require-all", None, "Start nothing if a host cannot be used"],
-        ["detach", None, "Return once it is up, and let it run; end it with dcluster down"],
-        [
-            "insecure",
-            None,
-            "No TLS, no credentials: whoever reaches the scheduler may do everything",
-        ],
         ["no-nanny", None, "As dworker has it"],
     ]
 
@@ -123,6 +104,15 @@ class Options(CommandOptions):
         """The hosts."""
         self.given_hosts = hosts
 
+    def make_plan(self) -> Plan:
+        """What is to run where. Raises UsageProblem."""
+        raise NotImplementedError
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether that was said here."""
+        return False
+
     def postOptions(self) -> None:
         """What does not fit together is refused here, before any host is entered."""
         try:
@@ -132,12 +122,7 @@ class Options(CommandOptions):
             if not self.specs:
                 print(self)
                 raise SystemExit(1)
-            self.plan = make_plan(
-                self.specs,
-                scheduler=self._scheduler(),
-                scheduler_port=self["scheduler-port"],
-                workers=self._workers(),
-            )
+            self.plan = self.make_plan()
         except UsageProblem as problem:
             raise usage.UsageError(str(problem)) from None
         if self["min-workers"] > self.plan.workers:
@@ -159,14 +144,6 @@ class Options(CommandOptions):
         except (OSError, UnicodeError) as problem:
             why = getattr(problem, "strerror", None) or problem
             raise usage.UsageError(f"--hostfile: cannot read {path}: {why}") from None
-
-    def _scheduler(self) -> HostSpec | None:
-        if self["scheduler"] is None:
-            return None
-        found = words([self["scheduler"]], "--scheduler")
-        if len(found) != 1:
-            raise usage.UsageError(f"--scheduler: {len(found)} hosts, and a cluster has one")
-        return found[0]
 
     def _workers(self) -> WorkerOptions:
         extra = [f"--{each}={self[each]}" for each in PASSED_ON if self[each] is not None]
@@ -210,5 +187,97 @@ class Options(CommandOptions):
             ),
             directories=() if local is None else (local,),
             ships=bool(self["bootstrap"]),
-            is_insecure=bool(self["insecure"]),
+            is_insecure=self.is_insecure,
         )
+
+
+class Options(HostOptions):
+    """dcluster HOST... [options]: a scheduler and workers on hosts, over SSH."""
+
+    program = "dcluster"
+    synopsis = "dcluster HOST... [options]\n       dcluster status | down | add HOST..."
+    longdesc = (
+        "Starts a scheduler on the first host and workers on all of them, over SSH, shows what "
+        "they write, and ends them with Ctrl-C or with its own end, whatever that is. Hosts are "
+        "entered as ssh would enter them: with ~/.ssh/config, the agent, and known_hosts."
+    )
+    examples: ClassVar = [
+        ("dcluster 192.168.0.1 192.168.0.2", "two hosts; the first has the scheduler, too"),
+        ("dcluster 'node[01-16]' --nthreads 4", "sixteen"),
+        ("dcluster --hostfile hosts.txt --check", "see what is missing there, start nothing"),
+        ("dcluster --detach node1 node2", "one that stays, until  dcluster down"),
+    ]
+    optParameters: ClassVar = [
+        ["scheduler", None, None, "Host of the scheduler (default: the first one)"],
+        ["scheduler-port", None, DEFAULT_PORT, "Its port; 0 for any free one", port_number],
+        [
+            "log-directory",
+            None,
+            None,
+            "Directory here for a file with the lines of each daemon; the terminal then has "
+            "what happens to hosts, and not each line",
+        ],
+    ]
+    optFlags: ClassVar = [
+        ["check", None, "See whether all hosts can be used, show it in a table, start nothing"],
+        ["detach", None, "Return once it is up, and let it run; end it with dcluster down"],
+        [
+            "insecure",
+            None,
+            "No TLS, no credentials: whoever reaches the scheduler may do everything",
+        ],
+    ]
+
+    def make_plan(self) -> Plan:
+        """As `HostOptions` says: a scheduler, too."""
+        return make_plan(
+            self.specs,
+            scheduler=self._scheduler(),
+            scheduler_port=self["scheduler-port"],
+            workers=self._workers(),
+        )
+
+    def postOptions(self) -> None:
+        """What does not fit together is refused here, before any host is entered."""
+        super().postOptions()
+        if self["cluster"] is not None and not self["detach"]:
+            raise usage.UsageError("--cluster is a name for --detach: give that too")
+        if self["log-directory"] is not None and self["detach"]:
+            raise usage.UsageError(
+                "--log-directory is here, and --detach leaves: logs are on the hosts then"
+            )
+
+    def _scheduler(self) -> HostSpec | None:
+        if self["scheduler"] is None:
+            return None
+        found = words([self["scheduler"]], "--scheduler")
+        if len(found) != 1:
+            raise usage.UsageError(f"--scheduler: {len(found)} hosts, and a cluster has one")
+        return found[0]
+
+    @property
+    def is_insecure(self) -> bool:
+        """Whether the network is without TLS and credentials."""
+        return bool(self["insecure"])
+
+
+class AddOptions(HostOptions):
+    """dcluster add HOST... [options]: workers for a detached cluster."""
+
+    program = "dcluster add"
+    synopsis = "dcluster add HOST... [--cluster NAME] [options]"
+    longdesc = (
+        "Starts workers on more hosts for a cluster that dcluster --detach has left running; a "
+        "host that has some already gets more. Hosts are entered as those of the cluster were "
+        "(--ssh-...), unless it is said here. dcluster down ends them with the others."
+    )
+    examples: ClassVar = [
+        ("dcluster add node3 node4", "workers on two hosts more"),
+        ("dcluster add 'node[05-08]' --cluster big --nthreads 2", "for one of several clusters"),
+    ]
+
+    def make_plan(self) -> Plan:
+        """As `HostOptions` says: the scheduler is elsewhere."""
+        elsewhere = HostSpec(host="")
+        plan = make_plan(self.specs, scheduler=elsewhere, workers=self._workers())
+        return evolve(plan, places=plan.places[1:])

@@ -22,11 +22,23 @@ class LogFiles:
     Args:
         directory: is made, if it is not there.
         complain: called, in that thread, once for each time that files stop to take lines.
+        most_bytes: of a file; then it becomes ``NAME.1``, that one ``NAME.2``, and so on, and
+            the last one goes. None for files that grow for ever.
+        kept: how many there are, with the one that is written to.
     """
 
-    def __init__(self, directory: Path, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        complain: Callable[[str], None],
+        *,
+        most_bytes: int | None = None,
+        kept: int = 1,
+    ) -> None:
         self.directory = directory
         self._complain = complain
+        self._most_bytes = most_bytes
+        self._kept = kept
         self._files: dict[str, BinaryIO] = {}
         self._lost: dict[str, int] = {}
         self._lines: queue.Queue[tuple[str, str] | None] = queue.Queue(MOST_WAITING)
@@ -48,6 +60,8 @@ class LogFiles:
 
     def stop(self) -> None:
         """Write what is left, if it can be written, and end."""
+        if self._thread.ident is None:
+            return  # it never began
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=LAST_WORDS_S)
         self._thread.join(LAST_WORDS_S)
@@ -69,7 +83,7 @@ class LogFiles:
             file = self._files.get(name)
             if file is None:
                 # unbuffered: what was written is there for whoever looks, and whatever happens
-                file = self._files[name] = (self.directory / name).open("ab", buffering=0)
+                file = self._files[name] = self._open(name)
             data = f"{told}{text}\n".encode(errors="replace")
             begin = file.tell()
             try:
@@ -85,3 +99,20 @@ class LogFiles:
             self._lost[name] = lost + 1
         else:
             self._lost.pop(name, None)
+            if self._most_bytes is not None and begin + len(data) >= self._most_bytes:
+                self._rotate(name)
+
+    def _open(self, name: str) -> BinaryIO:
+        # tasks write what they like: it is for their user only
+        path, flags = self.directory / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        return os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0)
+
+    def _rotate(self, name: str) -> None:
+        self._files.pop(name).close()
+        names = [name, *(f"{name}.{number}" for number in range(1, self._kept))]
+        with contextlib.suppress(OSError):
+            for older, newer in reversed(list(zip(names[1:], names))):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(self.directory / newer, self.directory / older)
+            if self._kept == 1:
+                os.unlink(self.directory / name)

@@ -19,7 +19,7 @@ def _end_by_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _begin() -> None:
+def begin() -> None:
     """What comes before anything of Twisted: log to standard error, and our reactor."""
     from twisted.internet.main import installReactor
     from twisted.logger import (
@@ -51,7 +51,7 @@ def _run(module_name: str) -> int:
     module: Any = importlib.import_module(module_name)
     options = module.Options()
     options.parseOptions(sys.argv[1:])
-    _begin()
+    begin()
     daemon = module.makeService(options)
     from twisted.internet import reactor
 
@@ -74,29 +74,20 @@ def dworker() -> int:
 def dcluster() -> int:
     """Entry point of ``dcluster``."""
     _end_by_interrupt()
-    from twisted_dist.cli.cluster import Options
+    from twisted_dist.cli.cluster_main import main
 
-    options = Options()
-    options.parseOptions(sys.argv[1:])
-    _begin()
-    from twisted.internet import reactor
-
-    from twisted_dist.cli.cluster_check import ClusterCheck
-    from twisted_dist.cli.cluster_run import ClusterRun
-
-    running: Any = reactor
-    run: ClusterCheck | ClusterRun
-    if options["check"]:
-        run = ClusterCheck(running, options.request())
-    else:
-        run = ClusterRun(running, options, options.request())
-    running.callWhenRunning(run.begin)
-    running.run()
-    return run.exit_status
+    return main(sys.argv[1:], begin)
 
 
 def daccess() -> int:
     """Entry point of ``daccess``."""
     from twisted_dist.cli.access import main
+
+    return main()
+
+
+def agent() -> int:
+    """What ``dcluster --detach`` leaves on a host."""
+    from twisted_dist.cli.agent import main
 
     return main()

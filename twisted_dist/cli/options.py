@@ -5,7 +5,8 @@ from __future__ import annotations
 import getopt
 import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
 
 from twisted.python import usage
 
@@ -84,6 +85,17 @@ class CommandOptions(usage.Options):
 
     #: the word that starts it
     program = ""
+    #: what one may type, and what for
+    examples: ClassVar[Sequence[tuple[str, str]]] = ()
+
+    def getUsage(self, width: int | None = None) -> str:
+        """The help, with the examples below it."""
+        text = str(super().getUsage(width))
+        if not self.examples:
+            return text
+        column = max(len(each) for each, _ in self.examples)
+        lines = [f"  {each:{column}}  {meaning}".rstrip() for each, meaning in self.examples]
+        return "\n".join([text.rstrip(), "", "Examples:", *lines, ""])
 
     def parseOptions(self, options: Any = None) -> None:
         """Read the command line; options may stand after the address, as they always did."""

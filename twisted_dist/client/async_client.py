@@ -12,11 +12,11 @@ from twisted_dist.access.find import GivenAccess
 from twisted_dist.client import data as data_op
 from twisted_dist.client import operations as op
 from twisted_dist.client.current import note_client
+from twisted_dist.client.errands import RunMethods
 from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
-from twisted_dist.client.uploads import UploadMethods
 from twisted_dist.execution.payloads import load_value
 
 
@@ -69,7 +69,7 @@ class AsyncFuture(BaseFuture):
         self._session.records.when_done(self._record, lambda record: function(self))
 
 
-class AsyncClient(UploadMethods):
+class AsyncClient(RunMethods):
     """Submits work from within a reactor; used in its thread.
 
     Args:

@@ -13,11 +13,11 @@ from twisted_dist.client import logs as log_op
 from twisted_dist.client import operations as op
 from twisted_dist.client.blocking import acquire_shared, release_shared
 from twisted_dist.client.current import note_client
+from twisted_dist.client.errands import RunMethods
 from twisted_dist.client.future import Future, Record
 from twisted_dist.client.logs import LogEntry
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
-from twisted_dist.client.uploads import UploadMethods
 from twisted_dist.errors import TwistedDistError
 from twisted_dist.execution.current import Pass, while_waiting
 from twisted_dist.wire.membership import Membership
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from twisted_dist.launchers.ssh_cluster import SSHCluster
 
 
-class Client(UploadMethods):
+class Client(RunMethods):
     """Submits work to a network from any thread, script, REPL or notebook.
 
     Args:

@@ -73,9 +73,40 @@ class Questions:
                 answer.addTimeout(within_s, self._reactor)
             return await answer
         except defer.TimeoutError:
-            raise ConnectionClosedError(
-                f"the scheduler at {self._address} did not answer within {within_s:.0f} s"
-            ) from None
+            raise self._no_answer(within_s) from None
+
+    def _no_answer(self, within_s: float | None) -> ConnectionClosedError:
+        return ConnectionClosedError(
+            f"the scheduler at {self._address} did not answer within {within_s:.0f} s"
+        )
+
+    def _too_late(self, _result: object, within_s: float) -> Any:
+        raise self._no_answer(within_s)
+
+    async def ask_for_each(
+        self, count: int, message: Message, *fields: Any, within_s: float | None = ANSWER_S
+    ) -> list[Any]:
+        """Ask once for what is answered *count* times: the answers, in order of their requests.
+
+        Args and errors are as of `ask`; one that is an error is all there is.
+        """
+        first = self._last + 1
+        self._last += count
+        requests = range(first, first + count)
+        answers: list[defer.Deferred[Any]] = [defer.Deferred() for _ in requests]
+        self._waiting.update((each, (answer, None)) for each, answer in zip(requests, answers))
+        together = defer.gatherResults(answers, consumeErrors=True)
+        try:
+            self._send(message.pack(first, *fields))
+            if within_s is not None:
+                together.addTimeout(within_s, self._reactor, self._too_late)
+            return await together
+        except defer.FirstError as problem:
+            why: Any = problem.subFailure.value
+            raise why from None
+        finally:
+            for each in requests:
+                self._waiting.pop(each, None)
 
     def answered(self, request: int, result: Any) -> None:
         """An answer has come; an exception is one too."""
@@ -96,8 +127,8 @@ class Questions:
         for payload in self._asked.values():
             send(payload)
         for request in [each for each in self._waiting if each not in self._asked]:
-            answer, _late = self._waiting.pop(request)
-            if not answer.called:
+            answer, _late = self._waiting.pop(request, (None, None))
+            if answer is not None and not answer.called:
                 told = f"the scheduler at {self._address} has begun anew"
                 answer.errback(ConnectionClosedError(f"{told}; whether it was done is unknown"))
 

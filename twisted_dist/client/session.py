@@ -296,6 +296,22 @@ class Session:
         fields = what, name, blob, list(ids), number, wait_s
         return await self._questions.ask(schema.ASK, *fields, within_s=within_s, late=late)
 
+    async def ask_workers(
+        self, name: str, blob: bytes, first: TaskId, count: int, timeout: float | None
+    ) -> list[Any]:
+        """Have *count* workers run a call, answered by each: how; in the reactor's thread."""
+        wait_s = -1.0 if timeout is None else float(timeout)
+        within_s = None if timeout is None else timeout + ANSWER_S
+        fields: Any = ("run", name, blob, [], first, wait_s)
+        return await self._questions.ask_for_each(count, schema.ASK, *fields, within_s=within_s)
+
+    def claim(self, record: Record, holder: int) -> None:
+        """Bring data here that a worker holds under an id of this client's."""
+        self._tidier.begin()
+        self.records.adopt(record)
+        sizes = [record.nbytes]
+        self.sender.send(schema.SCATTERED.pack([record.id], sizes, holder))
+
     async def explain(self, record: Record) -> Explanation:
         """What the scheduler knows of a task; in the reactor's thread."""
         return Explanation(await self.query("explain", [record.id, record.key]))

@@ -27,6 +27,7 @@ from twisted_dist.errors import ConnectionClosedError, RefusedError
 from twisted_dist.execution.alarm import make_alarm
 from twisted_dist.execution.channel import Channel
 from twisted_dist.execution.current import Pass, RunningTask
+from twisted_dist.execution.errands import ErrandPool
 from twisted_dist.execution.output import Output
 from twisted_dist.execution.payloads import Placed
 from twisted_dist.execution.pending import MOST_PENDING
@@ -42,9 +43,11 @@ from twisted_dist.segments.segment import Segment, is_place
 FUNCTION, RUN, DROP, STOP, PASS, STOP_TASKS = 1, 2, 3, 4, 5, 6
 SHARE, TAKEN, TIDY = 7, 8, 9
 UPLOAD, FORGET_UPLOADS = 20, 21
+ERRAND, STOP_ERRANDS = 22, 23
 # child → nanny
 READY, FINISHED, ERRED, DROPPED, WAITING, PASS_WANTED, STOPPING = 10, 11, 12, 13, 14, 15, 16
 OUTPUT, SHARES, UPLOADED = 17, 18, 19
+ERRAND_DONE = 24
 
 #: exit status: a task has closed the descriptors of its process (as sysexits' EX_IOERR)
 CHANNEL_BROKEN: Final = 74
@@ -100,6 +103,7 @@ class Child:
         self.output = Output(lambda pieces: self._send([OUTPUT, pieces]))
         self._runner = TaskRunner()
         self._uploads = Uploads(self._runner.forget_loaded)
+        self._errands = ErrandPool(self._runner, self._errand_done)
         #: held by whoever reads
         self._reading = threading.Lock()
         #: the first task of the frames read by a slot: its own to run
@@ -118,6 +122,8 @@ class Child:
             TIDY: tidy,
             UPLOAD: self._upload,
             FORGET_UPLOADS: self._forget_uploads,
+            ERRAND: self._errands.begin,
+            STOP_ERRANDS: self._errands.stop,
         }
         self._nanny = os.getppid()
         #: results that the nanny has not opened yet, by their descriptors
@@ -141,7 +147,7 @@ class Child:
     def become_copy(self) -> None:
         """In a copy of this process that a task has forked: only end that task's code."""
         self.output.give_back()
-        self._pool.is_copy = True
+        self._pool.is_copy = self._errands.is_copy = True
 
     def _lead(self) -> TaskSpec | None:
         """In a slot's thread: read until there is a task; None where somebody else reads."""
@@ -259,6 +265,13 @@ class Child:
     def _forget_uploads(self) -> None:
         self._uploads.close()
         self._uploads = Uploads(self._runner.forget_loaded)
+
+    def _errand_done(self, outcome: Outcome) -> None:
+        """In an errand's thread."""
+        self.output.flush()
+        error = outcome.error and list(outcome.error)
+        value = self._lend(outcome.value)
+        self._send([ERRAND_DONE, outcome.task_id, value, outcome.nbytes, error])
 
     def _drop(self, ids: list[int]) -> None:
         self._send([DROPPED, self._pool.drop(ids)])

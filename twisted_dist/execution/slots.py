@@ -36,7 +36,7 @@ MOST_WAITING: Final = 1000
 _LOOK: Final = object()
 
 
-def _leave_copy() -> NoReturn:
+def leave_copy() -> NoReturn:
     """End a copy of the process where the task's function has returned in it."""
     with suppress(Exception):
         sys.stdout.flush()
@@ -321,7 +321,7 @@ class SlotPool:
             running.spec = spec
             outcome = self._runner.run(spec)  # raises nothing of its own
             if self.is_copy:
-                _leave_copy()
+                leave_copy()
             spec.ended = True
             if spec.stopping:
                 self._settle()

@@ -18,6 +18,7 @@ from twisted_dist.execution import child
 from twisted_dist.execution.current import Pass
 from twisted_dist.execution.scratch import sweep
 from twisted_dist.execution.status import Running
+from twisted_dist.services.child_errands import ChildErrands
 from twisted_dist.services.child_options import ChildOptions
 from twisted_dist.services.child_process import ChildProcess, Ending
 from twisted_dist.services.child_uploads import ChildUploads
@@ -67,6 +68,7 @@ class ChildExecutor:
         self._restarts = Restarts(chance or random.Random())
         self._functions: dict[Digest, bytes] = {}
         self._uploads = ChildUploads()
+        self.errands = ChildErrands()
         self._child: ChildProcess | None = None
         self._lending = Lending(0)
         #: told how much memory the child uses, as often as that is looked at
@@ -75,8 +77,7 @@ class ChildExecutor:
         self._stops = Stops()
         #: the child has said that it can run tasks; how many it has ended
         self._is_ready = False
-        self._ended = 0
-        self._looks = 0
+        self._ended = self._looks = 0
         self._calls: deque[Any] = deque()
         self._restart: Any = None
         self._first: defer.Deferred[None] | None = None
@@ -114,6 +115,7 @@ class ChildExecutor:
         for digest, blob in self._functions.items():
             self._child.send([child.FUNCTION, digest, blob])
         self._uploads.begin(self._child.send)
+        self.errands.begin(self._child.send)
         self._send(self._feed.started())
 
     def _later(self, delay: float, function: Callable[..., None], *args: Any) -> None:
@@ -239,7 +241,7 @@ class ChildExecutor:
             self._recycle()
 
     def _recycle(self) -> None:
-        if self._child is not None and not self._is_recycled:
+        if self._child is not None and not self._is_recycled and not self.errands:
             self._is_recycled = True
             self._child.stop()
 
@@ -293,6 +295,9 @@ class ChildExecutor:
             self._lending.is_on = True
         elif kind == child.UPLOADED:
             self._uploads.confirmed(*message[1:])
+        elif kind == child.ERRAND_DONE:
+            self.errands.finished(self._lending, *message[1:])
+            self._note_left(())  # one that is to be replaced waits for its errands too
 
     def _finished(self, *columns: list[Any]) -> None:
         ids, attempts, values = columns[:3]
@@ -336,6 +341,7 @@ class ChildExecutor:
         """The process is gone and reaped."""
         self._child = None
         self._uploads.ended()
+        had_errands = self.errands.ended(ending.how)
         for each in self._calls:
             if each.active():
                 each.cancel()
@@ -347,7 +353,9 @@ class ChildExecutor:
             self._stops.clear()
             self._launch()
             return
-        facts = list(self._facts(ending))  # held ones are told as returned, as what had not begun
+        facts = list(
+            self._facts(ending, had_errands)
+        )  # held ones are told as returned, as what had not begun
         if self._is_recycled:
             self._launch()
         else:
@@ -355,10 +363,10 @@ class ChildExecutor:
         for fact in facts:
             self.tell(fact)
 
-    def _facts(self, ending: Ending) -> Iterator[object]:
-        """What its end means for the tasks that were in it."""
+    def _facts(self, ending: Ending, had_errands: bool) -> Iterator[object]:
+        """What its end means for the tasks that were in it, unless an errand has ended it."""
         culprits = ending.culprits
-        if not culprits and len(ending.running) == 1:
+        if not culprits and len(ending.running) == 1 and not had_errands:
             culprits = ending.running
         self._feed.child_died(() if culprits else (each.task_id for each in ending.running))
         stopped: list[Running] = []

@@ -19,6 +19,8 @@ from twisted_dist.execution.slots import Hooks, SlotPool
 from twisted_dist.execution.uploads import Uploads
 from twisted_dist.segments.files import CAN_SHARE
 from twisted_dist.services.stops import Stops
+from twisted_dist.services.thread_errands import ThreadErrands
+from twisted_dist.services.worker_errands import ErrandExecutor
 
 #: seconds between flushes while tasks are unfinished
 TICK_S = 0.005
@@ -56,6 +58,10 @@ class Executor(Protocol):
     @property
     def rss(self) -> int:
         """Bytes of memory of the process that runs tasks, where it is another one."""
+
+    @property
+    def errands(self) -> ErrandExecutor:
+        """Runs what is called beside the tasks."""
 
     def start(self) -> Any:
         """Begin; fires (or returns) when tasks can be run."""
@@ -105,6 +111,7 @@ class ThreadExecutor:
         self._runner = TaskRunner()
         self._runner.share = CAN_SHARE
         self._uploads = Uploads(self._runner.forget_loaded)
+        self.errands = ThreadErrands(reactor, self._runner)
         self._pool: SlotPool | None = None
         self._lock = threading.Lock()
         self._arrived: list[Outcome] = []
@@ -226,6 +233,7 @@ class ThreadExecutor:
     def stop(self, patience_s: float = 1.0) -> None:
         """End the threads; one inside a task is left as a daemon thread until it returns."""
         self.forget_uploads()
+        self.errands.close()
         pool, self._pool = self._pool, None
         if self._tick is not None:
             self._tick.cancel()

@@ -32,9 +32,10 @@ class Holder:
 
     def open(self) -> DataProtocol:
         """The serving end of a data connection."""
-        return DataProtocol(None, self.store.get, self._stored)
+        return DataProtocol(None, self.store.get, self.store_here)
 
-    def _stored(self, ids: list[TaskId], values: list[Value]) -> int:
+    def store_here(self, ids: list[TaskId], values: list[Value]) -> int:
+        """Hold what a client puts here, or an errand of its; this worker's number."""
         sizes = [value_nbytes(value) for value in values]
         self.store.update(ids, values, sizes)
         return self._put(m.DataPut(ids, sizes))

@@ -19,6 +19,7 @@ from twisted_dist.core import stimuli as s
 from twisted_dist.core.scheduler import SchedulerCore
 from twisted_dist.errors import RefusedError, UsageProblem
 from twisted_dist.services.deaths import Deaths
+from twisted_dist.services.errands import Errands
 from twisted_dist.services.sessions import Sessions
 from twisted_dist.services.shelf import Shelf
 from twisted_dist.services.tickets import Tickets
@@ -75,6 +76,7 @@ class Members:
 
     Attributes:
         life: names this life of the scheduler.
+        errands: what workers do for clients beside their tasks.
     """
 
     log = Logger()
@@ -89,8 +91,10 @@ class Members:
         self._scheduler = scheduler
         self._core = scheduler.core
         self._shelf = Shelf(scheduler.reactor, self.tell_worker, self.reply, self._name_of)
+        self.errands = Errands(scheduler.reactor, self._core.state, self.tell_worker, self.reply)
         self._beside = {
             **beside,
+            schema.ERRAND_DONE.number: self.errands.done,
             schema.UPLOAD_WANTED.number: self._shelf.piece_wanted,
             schema.UPLOADED.number: self._shelf.uploaded,
         }
@@ -128,6 +132,7 @@ class Members:
         if self._beat.running:
             self._beat.stop()
         self._shelf.close()
+        self.errands.close()
         self._deaths.close()
         self._sessions.close("the scheduler has ended", returns=returns)
 
@@ -300,12 +305,16 @@ class Members:
             self._client_cut,
             self._scheduler.turned,
             is_admin,
-            self._shelf.asked,
+            self._asked,
         )
         self.clients[number] = end
         self._welcome(end, proto, s.ClientBack(number), told)
         self._scheduler.stimulate(s.ClientJoined(number, name, returns))
         return end.session.first_stream()
+
+    def _asked(self, client: int, fields: dict[str, Any]) -> bool:
+        """A client asks for an operation; whether that is answered here."""
+        return self._shelf.asked(client, fields) or self.errands.asked(client, fields)
 
     def _welcome(
         self,
@@ -342,6 +351,7 @@ class Members:
         self._workers_change()
         self._deaths.forget(number)
         self._shelf.worker_gone(number)
+        self.errands.worker_gone(number, reason)
         self._scheduler.stimulate(s.WorkerLost(number, reason))
 
     def _client_cut(self, number: int, reason: str) -> None:
@@ -350,4 +360,5 @@ class Members:
     def _client_gone(self, number: int, reason: str) -> None:
         self._sessions.forget(self.clients.pop(number).session)
         self._shelf.client_gone(number)
+        self.errands.client_gone(number)
         self._scheduler.stimulate(s.ClientLost(number))

@@ -199,8 +199,9 @@ class Scheduler(ListeningService):
         worker = state.workers.get(number)
         if worker is None:
             return
-        tasks = map(state.tasks.get, fields["ids"])
-        keys = [task.name if task is not None else "" for task in tasks]
+        tasks = ((each, state.tasks.get(each)) for each in fields["ids"])
+        key_of = self._members.errands.key_of
+        keys = [task.name if task is not None else key_of(number) for number, task in tasks]
         pieces = zip(keys, fields["streams"], fields["texts"])
         self._log_book.note(self.reactor.seconds(), worker.name, pieces, fields["left_out"])
 

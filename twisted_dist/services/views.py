@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, Final
 
 from twisted_dist.core.explain import explain, find
@@ -21,6 +22,31 @@ def who_has(state: SchedulerState, ids: Any) -> dict[str, list[str]]:
 def has_what(state: SchedulerState, _arguments: Any) -> dict[str, list[str]]:
     """``{worker address: [keys it holds]}``."""
     return {w.address: [t.name for t in w.has_what] for w in state.workers.values()}
+
+
+def prefix_of(key: str) -> str:
+    """A key up to what only numbers it: of ``inc-3f``, as of ``('inc-9e', 0)``, that is ``inc``."""
+    first = key.partition(",")[0] if key.startswith("(") else key
+    prefix, *words = first.strip("()'\"").split("-")
+    for word in takewhile(str.isalpha, words):
+        prefix += "-" + word
+    return prefix
+
+
+def nbytes(state: SchedulerState, what: Any) -> dict[str, int]:
+    """Bytes of what is held, by key, or summed by `prefix_of`; what has copies counts once."""
+    is_pair = type(what) is list and len(what) == len(("keys", "summary"))
+    keys, summary = what if is_pair else (None, None)
+    is_list = type(keys) is list and all(type(each) is str for each in keys)
+    if type(summary) is not bool or not (keys is None or is_list):
+        raise RefusedError("nbytes takes a list of keys or nothing, and whether to sum them up")
+    wanted = frozenset(keys or ())
+    sizes: dict[str, int] = {}
+    for task in state.tasks.values():
+        if task.who_has and (keys is None or task.name in wanted):
+            name = prefix_of(task.name) if summary else task.name
+            sizes[name] = task.nbytes + (sizes.get(name, 0) if summary else 0)
+    return sizes
 
 
 def nthreads(state: SchedulerState, _arguments: Any) -> dict[str, int]:
@@ -62,6 +88,7 @@ VIEWS: Final[dict[str, Callable[[SchedulerState, Any], Any]]] = {
     "who_has": who_has,
     "has_what": has_what,
     "nthreads": nthreads,
+    "nbytes": nbytes,
     "info": info,
     "explain": explained,
 }

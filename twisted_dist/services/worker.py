@@ -18,6 +18,7 @@ from twisted_dist.core.options import as_amounts
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import INLINE_BYTES, WorkerCore
 from twisted_dist.errors import ConnectError
+from twisted_dist.execution.errand_rules import METRIC
 from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
@@ -29,6 +30,7 @@ from twisted_dist.services.passes import Passes
 from twisted_dist.services.receiver import FOR_RECEIVER, Receiver
 from twisted_dist.services.solitude import Solitude
 from twisted_dist.services.store import Store
+from twisted_dist.services.worker_errands import FOR_ERRANDS, WorkerErrands
 from twisted_dist.wire import commands, schema
 from twisted_dist.wire.control import Responder
 from twisted_dist.wire.dial import Dialled
@@ -123,6 +125,9 @@ class Worker(ListeningService):
         self._executor.get_pass = self._passes.get
         peers = DataPool(self.reactor, name or "worker", self._membership, self.scheduler)
         self._holder = Holder(self._store, peers, self._put)
+        self._errands = WorkerErrands(
+            self._executor.errands, self._say, self._holder.store_here, self._outputs.tell
+        )
         self._joiner = Joiner(self.reactor, self._membership, self.scheduler, self._holder.open)
         self._link = SchedulerLink(
             self.reactor,
@@ -232,6 +237,7 @@ class Worker(ListeningService):
         self._lifetime.stream = None
         self._is_known = False
         self._passes.lost(reason)
+        self._errands.lose()
         if self._stopping is not None:
             return
         note = self.log.warn if self._restarting is None else self.log.info
@@ -289,7 +295,7 @@ class Worker(ListeningService):
         """What a heartbeat carries: bytes of this process, values held, tasks under way."""
         used = own_bytes() + self._executor.rss + self._store.memory
         counts = {"held": len(self.core.held), "tasks": len(self.core.tasks)}
-        return {"rss": used, **counts, "disk": self._store.disk}
+        return {"rss": used, **counts, "disk": self._store.disk, METRIC: len(self._errands)}
 
     # -- control
 
@@ -327,6 +333,8 @@ class Worker(ListeningService):
             self._joiner.join(**fields)
         elif number in FOR_RECEIVER:
             self._uploads.received(number, fields)
+        elif number in FOR_ERRANDS:
+            self._errands.received(number, fields)
         elif number == schema.LEAVE.number:
             self._lifetime.may_end()
         elif number == schema.RESTART.number:

@@ -229,6 +229,8 @@ UPLOADS = _message(
 )
 UPLOAD_PIECE = _message(39, "upload-piece", "number:int offset:int blob:bytes")
 RELAY = _message(29, "relay", "ticket:bytes asker:str")
+ERRAND = _message(26, "errand", "id:int blob:bytes")
+STOP_ERRANDS = _message(27, "stop-errands", "ids:ints")
 # worker → scheduler
 DONE = _message(
     40,
@@ -252,6 +254,7 @@ OUTPUT = _message(
 )
 UPLOAD_WANTED = _message(52, "upload-wanted", "number:int offset:int")
 UPLOADED = _message(53, "uploaded", "number:int error:str")
+ERRAND_DONE = _message(55, "errand-done", "id:int kind:str nbytes:int blob:bytes text:str")
 RETIRE = _message(54, "retire", "timeout_s:number waits:bool")
 RESULTS_CLAIMED = _message(
     60, "results-claimed", "ids:ints attempts:ints nbytes:ints", "ids attempts nbytes"

@@ -24,6 +24,8 @@ FROM_SCHEDULER: Final = (
     schema.UPLOADS.number,
     schema.UPLOAD_PIECE.number,
     schema.RELAY.number,
+    schema.ERRAND.number,
+    schema.STOP_ERRANDS.number,
 )
 #: what the worker's machine is told by messages that are for it alone
 FACTS: Final[dict[int, type]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from time import time
 from typing import Any, Final
 
@@ -13,20 +13,15 @@ from twisted.logger import Logger
 from twisted_dist.access.home import Home
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.cluster.credentials import Credentials
-from twisted_dist.launchers.cluster.dialling import Dialling
+from twisted_dist.launchers.cluster.entrance import Entrance
 from twisted_dist.launchers.cluster.fleet import Fleet
 from twisted_dist.launchers.cluster.network import Network
 from twisted_dist.launchers.cluster.plan import Place
 from twisted_dist.launchers.cluster.preparing import HostPreparing, Looked
-from twisted_dist.launchers.cluster.request import Request, SSHOptions
+from twisted_dist.launchers.cluster.request import Request
 from twisted_dist.launchers.cluster.station import Company, Station
 from twisted_dist.launchers.cluster.watch import Watch
-from twisted_dist.launchers.ssh.conch_client import ConchClient
-from twisted_dist.launchers.ssh.config import Resolver
-from twisted_dist.launchers.ssh.interface import Asker, SSHClient
-from twisted_dist.launchers.ssh.openssh.client import OpenSSHClient
-from twisted_dist.launchers.ssh.secrets import Secrets
-from twisted_dist.launchers.ssh.settings import HostSettings
+from twisted_dist.launchers.ssh.interface import Asker
 
 #: seconds in which attempts to enter a host begin, when it is only looked at: who looks wants
 #: to know how it is now
@@ -64,13 +59,7 @@ class Cluster:
         self._watch = watch
         self._chance = chance if chance is not None else random.Random()
         self._wall = wall
-        ssh = request.ssh
-        self._client = _client(reactor, ssh, asker, request.environ)
-        self._dialling = Dialling(reactor, self._client, self._chance)
-        program = ssh.command[0] if ssh.command else "ssh"
-        self._resolver = Resolver(
-            reactor, environ=request.environ, config_file=ssh.config_file, ssh=program
-        )
+        self._entrance = Entrance(reactor, request.ssh, asker, request.environ, self._chance)
         credentials = Credentials(None if request.is_insecure else Home())
         self._network = Network(reactor, request.plan.scheduler_port, credentials)
         self._fleet = Fleet(
@@ -88,7 +77,7 @@ class Cluster:
     async def end(self) -> Sequence[str]:
         """End it all; the hosts on which, as far as is known, something may live on."""
         left = await self._fleet.end()
-        await self._client.close()
+        await self._entrance.close()
         self._network.credentials.close()
         return left
 
@@ -105,14 +94,13 @@ class Cluster:
             ],
             consumeErrors=True,
         )
-        await self._client.close()
+        await self._entrance.close()
 
     async def _examine(
         self, place: Place, told: Callable[[Place, Looked | SSHError], None]
     ) -> None:
         try:
-            settings = await self._resolve(place)
-            connection = await self._dialling.connect(settings, CHECK_S)
+            connection = await self._entrance.enter(place.spec, CHECK_S)
             try:
                 preparing = self._preparing(place)
                 told(place, await preparing.examine(connection, would_ship=self._request.ships))
@@ -127,8 +115,8 @@ class Cluster:
         return Station(
             self._reactor,
             place,
-            lambda: Deferred.fromCoroutine(self._resolve(place)),
-            self._dialling,
+            lambda: Deferred.fromCoroutine(self._entrance.resolve(place.spec)),
+            self._entrance.dialling,
             self._preparing(place),
             self._chance,
             self._watch,
@@ -147,20 +135,3 @@ class Cluster:
             self._watch,
             ships=self._request.ships,
         )
-
-    async def _resolve(self, place: Place) -> HostSettings:
-        ssh, spec = self._request.ssh, place.spec
-        return await self._resolver.resolve(
-            spec.host,
-            user=spec.user or ssh.user,
-            port=spec.port or ssh.port,
-            key=ssh.key,
-            strictness=ssh.strictness,
-            fingerprints=ssh.fingerprints,
-        )
-
-
-def _client(reactor: Any, ssh: SSHOptions, asker: Asker, environ: Mapping[str, str]) -> SSHClient:
-    if not ssh.command:
-        return ConchClient(reactor, Secrets(asker))
-    return OpenSSHClient(reactor, asker, environ=environ, words=ssh.command)

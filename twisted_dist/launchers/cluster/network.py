@@ -20,29 +20,38 @@ class Network:
         reactor: has threads.
         port: of the scheduler; 0 for any.
         credentials: for everybody.
+        passing: they go with this process; by default where the port is any.
 
     Attributes:
         address: of the scheduler; "" until it is to start.
+        machine: what the scheduler's machine calls itself.
     """
 
-    def __init__(self, reactor: Any, port: int, credentials: Credentials) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        port: int,
+        credentials: Credentials,
+        *,
+        passing: bool | None = None,
+    ) -> None:
         self._reactor = reactor
         self._bundling = DeferredLock()
         self.port = port
-        self._passing = not port
-        self._machine = ""
+        self._passing = not port if passing is None else passing
+        self.machine = ""
         self.credentials = credentials
         self.whereabouts = Whereabouts()
         self.address = ""
 
     def place(self, host: str | None, machine: str) -> None:
         """Where the scheduler will be; *host* is None where it is to find that out itself."""
-        self._machine = machine
+        self.machine = machine
         self.locate(self.address or f"{host or machine}:{self.port}")
 
     def locate(self, address: str) -> None:
         """Where the scheduler says that it is. Raises AccessError."""
-        self.credentials.open(address, self._machine, passing=self._passing)
+        self.credentials.open(address, self.machine, passing=self._passing)
         self.address = address
 
     async def bundle(self, report: Report) -> Bundle:

@@ -113,6 +113,11 @@ class HostPreparing:
     def _name(self) -> str:
         return str(self._place.spec)
 
+    @property
+    def surroundings(self) -> Surroundings:
+        """What programs there are started in; with the package, once it was shipped."""
+        return self._surroundings
+
     async def look(self, connection: Connection) -> None:
         """As `Preparing` says."""
         looked = await self.examine(connection)
