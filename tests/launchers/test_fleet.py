@@ -304,6 +304,8 @@ def test_scheduler_host_is_lost():
     first = world.client.hosts["h1"].connections[0]
     first.lose("reset by peer")
     world.advance(3)
+    told = "reset by peer; it has the scheduler, which all wait for"
+    assert ("h1", "LOST", told) in world.watching.stages
     assert not any(each.is_running for each in first.commands)
     assert world.running() == ["scheduler h1:8786", "worker h1", "worker h2"]
     world.end()
@@ -346,6 +348,16 @@ def test_stubborn_daemon():
     stubborn.obeys = False
     assert world.end() == []
     assert stubborn.signals == ["TERM", "KILL"]
+
+
+def test_silent_host_at_the_end():
+    """`Fleet.end` waits once for a daemon of which nothing is heard, and names its host."""
+    world = World("h1", "h2")
+    world.advance(3)
+    silent = world.client.hosts["h2"].running[0]
+    silent.obeys = silent.hears = False
+    assert world.end() == ["h2"]
+    assert silent.signals == ["TERM", "KILL"]
 
 
 def test_end_while_starting():

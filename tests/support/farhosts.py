@@ -18,7 +18,7 @@ class FarCommand:
         self.errors = errors
         self.input = b""
         self.signals = []
-        self.obeys = True
+        self.obeys = self.hears = True
         self._ending = None
         self._waiting = []
 
@@ -31,7 +31,7 @@ class FarCommand:
 
     def signal(self, name):
         self.signals.append(name)
-        if name == "KILL":
+        if name == "KILL" and self.hears:
             self.end(Ending(How.SIGNALLED, signal="KILL"))
 
     def end(self, ending):

@@ -128,6 +128,8 @@ class SSHDs:
         hosts: network namespaces to run them on; else they are on 127.0.0.11 and so on.
         passwords: `{user: password}` of accounts that the hosts have beside this machine's,
             with homes of their own; for root only.
+        people_are_root: those accounts are root by another name, who may run this Python
+            wherever it is, with another `home` on each host.
 
     Attributes:
         key: a private key that is let in.
@@ -147,6 +149,7 @@ class SSHDs:
         host_keys: Sequence[str] = ("ed25519", "ecdsa"),
         hosts: Hosts | None = None,
         passwords: Mapping[str, str] | None = None,
+        people_are_root: bool = False,
     ) -> None:
         self.directory = directory
         self.key = directory / "id_ed25519"
@@ -160,6 +163,7 @@ class SSHDs:
         self._host_keys = host_keys
         self._hosts = hosts
         self._passwords = passwords or {}
+        self._people_are_root = people_are_root
         self._homes: list[Path] = []
         self._all = {
             number: Host(number, self._address(number), 0, directory / f"h{number}")
@@ -174,6 +178,10 @@ class SSHDs:
 
     def _address(self, number: int) -> str:
         return f"127.0.0.{number + 10}" if self._hosts is None else self._hosts.address(number)
+
+    def home(self, user: str, number: int) -> Path:
+        """Where the home of such an account on a host is to be found from outside."""
+        return self.directory / f"h{number}-{user}"
 
     def up(self) -> None:
         """Start them all; they listen."""
@@ -267,6 +275,11 @@ class SSHDs:
         if self._passwords:
             for name in ("passwd", "shadow"):
                 steps.append(f"mount --bind {shlex.quote(str(self.directory / name))} /etc/{name}")
+        if self._people_are_root:
+            for user, home in zip(self._passwords, self._homes):
+                own = self.home(user, host.number)
+                own.mkdir(mode=0o700, exist_ok=True)
+                steps.append(shlex.join(["mount", "--bind", str(own), str(home)]))
         if steps:
             words += ["sh", "-c", "; ".join(["set -e", *steps, 'exec "$@"']), "sh"]
         return words
@@ -318,9 +331,13 @@ class SSHDs:
                 check=True,
                 timeout=30,
             )
-            people += f"{user}:x:{number}:{number}::{home}:/bin/bash\n"
+            if self._people_are_root:
+                # before root itself, whom programs look up by number
+                people = f"{user}:x:0:0::{home}:/bin/bash\n{people}"
+            else:
+                people += f"{user}:x:{number}:{number}::{home}:/bin/bash\n"
+                os.chown(home, number, number)
             secrets += f"{user}:{told.stdout.decode().strip()}:19000:0:99999:7:::\n"
-            os.chown(home, number, number)
         (self.directory / "passwd").write_text(people, encoding="utf-8")
         (self.directory / "shadow").write_text(secrets, encoding="utf-8")
 

@@ -126,7 +126,7 @@ def test_script_is_old():
     [
         (b"", b"x", Ending(How.LOST, reason="cut"), "lost", "connection was lost: cut"),
         (b"", b"noise\ntwisted_dist: there is no Python /x\n", Ending(How.EXITED, 127), "command",
-         "^there is no Python /x$"),
+         "^there is no Python /x; name one that is: --remote-python"),
         (b"", b"fish: nothing\n", Ending(How.EXITED, 127), "command", "status 127; it says: fish"),
         (b"", b"conda: no\ntwisted_dist: the activation failed with status 1: conda activate x\n",
          Ending(How.EXITED, 125), "command", "^--activate: conda: no | twisted_dist: the activ"),

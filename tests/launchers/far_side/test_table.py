@@ -56,7 +56,7 @@ def test_colour():
         ("name", {"reached": "no"}),
         ("unreachable", {"reached": "no"}),
         ("refused", {"reached": "no"}),
-        ("protocol", {"reached": "no"}),
+        ("protocol", {"reached": "yes", "authenticated": "no"}),
         ("settings", {"reached": "no"}),
         ("host-key", {"reached": "yes", "host key": "unknown"}),
         ("host-key-changed", {"reached": "yes", "host key": "changed"}),

@@ -67,7 +67,7 @@ class FarDaemon:
         self._tell = tell
         self._announced = announced
         self._remote: RemoteCommand | None = None
-        self._is_ending = False
+        self._is_ending = self._is_given_up = False
         self._output = Lines(self._told)
         self._errors = Lines(self._complained)
         self.tail: deque[str] = deque(maxlen=MOST_TAIL)
@@ -110,11 +110,16 @@ class FarDaemon:
         return ending
 
     async def end(self) -> bool:
-        """Have it end, by force if need be; False where nobody knows whether it did."""
+        """Have it end, by force if need be; False where nobody knows whether it did.
+
+        What was in vain is not tried again.
+        """
         self._is_ending = True
         remote = self._remote
         if remote is None:
             return True
+        if self._is_given_up:
+            return False
         remote.end_input()
         for name, patience_s in (("TERM", END_S), ("KILL", SIGNAL_S), ("", SIGNAL_S)):
             try:
@@ -124,4 +129,5 @@ class FarDaemon:
                     remote.signal(name)
             else:
                 return True
+        self._is_given_up = True
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -49,6 +50,12 @@ class Looked:
     report: probe.Report
     problems: Sequence[probe.Problem]
     skew_s: float
+
+
+@cache
+def _cloudpickle() -> str:
+    """Its version here; that is a file to be read, and hosts are many."""
+    return version("cloudpickle")
 
 
 def _lacks_package(looked: Looked) -> bool:
@@ -172,7 +179,7 @@ class HostPreparing:
             report = self._with_a_port(report)
         wanted = probe.Wanted(
             python=sys.version_info[:2],
-            cloudpickle=version("cloudpickle"),
+            cloudpickle=_cloudpickle(),
             is_bootstrapped=would_ship,
         )
         problems = probe.problems(report, wanted, skew_s)
@@ -215,5 +222,8 @@ class HostPreparing:
             words.append("--insecure")
         else:
             words.append(f"{secret_option}=-")
-        command = remote_command([*words, *daemon.words], self._surroundings)
+        # it was looked for once
+        python = self._surroundings.python or self.looked.report.executable or None
+        surroundings = evolve(self._surroundings, python=python)
+        command = remote_command([*words, *daemon.words], surroundings)
         return Start(command, secret(), max(1, daemon.nprocs))

@@ -192,6 +192,8 @@ class Station:
             self.up.clear()
             if self._is_ending or self._is_over():
                 return
+            if self.place.is_schedulers:
+                reason = f"{reason.rstrip('.')}; it has the scheduler, which all wait for"
             self._watch.stage(self.name, Stage.LOST, reason)
 
     async def _enter(self, patience_s: float) -> Connection:

@@ -31,10 +31,15 @@ NO_PYTHON: Final = 127
 MAX_COMMAND: Final = 128 * 1024 - 1
 
 _PLAIN: Final = frozenset((string.ascii_letters + string.digits + " _-./:=,+@").encode())
+#: each byte as ``printf %b`` reads it
+_SAFE: Final = [chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in range(256)]
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-#: tells by its status whether the package is there, as more than a directory of that name
+#: tells by its status whether the package is there, as more than a directory of that name; by
+#: ``importlib.util`` it would take twice as long
 _HAS_PACKAGE: Final = (
-    "import importlib.util as u, sys; s = u.find_spec('twisted_dist'); "
+    "import sys; n = 'twisted_dist'; "
+    "f = [m.find_spec(n, None) for m in sys.meta_path if hasattr(m, 'find_spec')]; "
+    "s = ([each for each in f if each] or [None])[0]; "
     "sys.exit(s is None or s.origin is None)"
 )
 #: where installers of conda and its like put it by default
@@ -96,7 +101,7 @@ def for_any_shell(script: str) -> str:
     data = script.encode("utf-8", "surrogateescape")
     if b"\0" in data:
         raise UsageProblem("a zero byte can be in no command, path or variable")
-    safe = "".join(chr(byte) if byte in _PLAIN else f"\\0{byte:03o}" for byte in data)
+    safe = "".join(map(_SAFE.__getitem__, data))
     return f"exec /bin/sh -c 'eval \"$(printf %b \"$1\")\"' twisted_dist '{safe}'"
 
 

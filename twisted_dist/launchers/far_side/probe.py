@@ -161,7 +161,9 @@ def silence(output: bytes, errors: bytes, ending: Ending) -> SSHError:
         return SSHError(f"--activate: {shown(errors)}", "command")
     if ending.status == NO_PYTHON and b"twisted_dist: there is no Python" in errors:
         told = shown(errors[errors.rfind(b"twisted_dist: ") :]).removeprefix("twisted_dist: ")
-        return SSHError(told, "command")
+        return SSHError(
+            f"{told}; name one that is: --remote-python, python=, --activate", "command"
+        )
     what = f"; it says: {said}" if said else " and says nothing"
     return SSHError(f"no Python answers there: the command {ending}{what}", "command")
 

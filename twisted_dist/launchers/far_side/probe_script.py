@@ -1,7 +1,8 @@
 """What runs on a host to see whether daemons could: alone, without this package.
 
 Its text is sent, so it imports the standard library only, and keeps to Python 3.6: an old one
-is to be told that it is old, by name.
+is to be told that it is old, by name. Each host runs it before anything starts there, so it
+imports what takes long (``importlib.metadata``, ``tempfile``, the codec of names) where it must.
 """
 
 import json
@@ -9,23 +10,44 @@ import os
 import socket
 import sys
 import sysconfig
-import tempfile
 import time
-from typing import Any
+
+TYPE_CHECKING = False  # ``typing`` takes long, too
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def versions(names: "list[str]") -> "dict[str, str | None]":
     """What is installed there, by name; None for what is not."""
-    found = {}  # type: dict[str, str | None]
-    try:
-        from importlib.metadata import version
-    except ImportError:  # before 3.8
-        return dict.fromkeys(names)
-    for name in names:
+    found = installed()
+    missing = [name for name in names if name not in found]
+    if missing:  # or somewhere else than in directories, or with less than a name
         try:
-            found[name] = version(name)
-        except Exception:
-            found[name] = None
+            from importlib.metadata import version
+        except ImportError:  # before 3.8
+            return {name: found.get(name) for name in names}
+        for name in missing:
+            try:
+                found[name] = version(name)
+            except Exception:
+                continue
+    return {name: found.get(name) for name in names}
+
+
+def installed() -> "dict[str, str]":
+    """As the directories say in which it is, without reading a file: ``attrs-26.1.0.dist-info``."""
+    found = {}  # type: dict[str, str]
+    for place in sys.path:
+        try:
+            inside = os.listdir(place or ".")
+        except OSError:
+            continue
+        for each in inside:
+            if each.endswith(".dist-info"):
+                name, dash, version = each[: -len(".dist-info")].partition("-")
+                name = name.lower().replace("_", "-").replace(".", "-")
+                if dash and name not in found:
+                    found[name] = version.replace("_", "-")
     return found
 
 
@@ -42,7 +64,7 @@ def port_problem(host: str, port: int) -> str:
     """Why a daemon could not listen there; empty where it could."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
-            host or None, port, 0 if host else socket.AF_INET, socket.SOCK_STREAM, 0,
+            host.encode() or None, port, 0 if host else socket.AF_INET, socket.SOCK_STREAM, 0,
             socket.AI_PASSIVE,
         )[0]  # fmt: skip
         with socket.socket(family, kind) as listening:
@@ -57,6 +79,8 @@ def port_problem(host: str, port: int) -> str:
 
 def directory_problem(path: str) -> str:
     """Why nothing could be written there; empty where it could, once it is made."""
+    import tempfile
+
     path = os.path.abspath(os.path.expanduser(path))
     try:
         while not os.path.lexists(path):
@@ -102,7 +126,9 @@ def addresses() -> "list[str]":
     except OSError:
         pass
     try:
-        for each in socket.getaddrinfo(socket.gethostname(), None, 0, socket.SOCK_STREAM):
+        for each in socket.getaddrinfo(
+            os.fsencode(socket.gethostname()), None, 0, socket.SOCK_STREAM
+        ):
             found.append(str(each[4][0]))
     except OSError:
         pass

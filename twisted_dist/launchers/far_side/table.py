@@ -25,7 +25,7 @@ _LEAST_TODO: Final = 36
 _INDENT: Final = "    "
 
 #: what could be seen before a host was found wanting, by what was wrong (`SSHError.kind`)
-_REACHED: Final = frozenset({"host-key", "host-key-changed", "auth", "command", "lost"})
+_REACHED: Final = frozenset({"host-key", "host-key-changed", "protocol", "auth", "command", "lost"})
 _KEY_IS_GOOD: Final = frozenset({"auth", "command"})
 _ENTERED: Final = frozenset({"command"})
 
@@ -85,6 +85,8 @@ def failed_row(host: str, problem: SSHError) -> Row:
         cells["host key"] = Cell("changed" if kind.endswith("changed") else "unknown", Mark.BAD)
     if kind in _KEY_IS_GOOD:
         cells["authenticated"] = YES if kind in _ENTERED else NO
+    if kind == "protocol":
+        cells["authenticated"] = NO
     if kind == "command":
         cells["python"] = Cell("none", Mark.BAD)
     if kind == "lost":

@@ -301,9 +301,14 @@ class Authentication(SSHService):
         passwords = f", {len(self._passwords)} passwords" if self._passwords else ""
         if not self._login.may_send_passwords():
             passwords = ", no password since its host key has changed"
+        todo = ""
+        if b"publickey" in refusal.methods:
+            todo = f". Is its .pub in the ~/.ssh/authorized_keys of {self._login.user} there?"
+            if not self._tried:
+                todo = ". ssh-keygen makes one, and ssh-copy-id puts it there"
         return SSHError(
             f"{self._login.alias}: permission denied to {self._login.user}; its sshd takes "
-            f"{methods}; tried {self._listed()}{passwords}{self._noted()}",
+            f"{methods}; tried {self._listed()}{passwords}{self._noted()}{todo}",
             "auth",
         )
 

@@ -1,0 +1,1 @@
+"""What ``fifty_hosts.py`` is made of."""
