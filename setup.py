@@ -28,6 +28,7 @@ setup(
             "pytest>=8",
             "hypothesis>=6",
             "pytest-timeout>=2",
+            "pytest-xdist>=3",
             "numpy",
             "dask[array]",
             "paramiko>=3",

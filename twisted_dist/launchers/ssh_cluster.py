@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,6 +28,7 @@ from twisted_dist.launchers.hosts.words import words
 from twisted_dist.launchers.screen import Screen
 from twisted_dist.launchers.ssh.asking import TerminalAsker
 from twisted_dist.launchers.ssh.interface import Asker
+from twisted_dist.launchers.ssh.outcome import Outcome
 from twisted_dist.launchers.ssh.settings import Strictness
 from twisted_dist.wire.reactor_thread import ReactorThread
 
@@ -174,8 +175,8 @@ class AsyncSSHCluster:
             asker if asker is not None else TerminalAsker(reactor),
             watch if watch is not None else _LoggingWatch(),
         )
-        self._closers: list[Deferred[Sequence[str]]] = []
-        self._outcome: Any = None
+        self._is_closing = False
+        self._closed: Outcome[Sequence[str]] = Outcome()
         self.scheduler_address = ""
 
     def start(self) -> Deferred[str]:
@@ -198,18 +199,12 @@ class AsyncSSHCluster:
 
         May be called twice, and while it starts.
         """
-        waiting: Deferred[Sequence[str]] = Deferred()
-        self._closers.append(waiting)
-        if len(self._closers) == 1:
-            Deferred.fromCoroutine(self._cluster.end()).addBoth(self._closed)
-        elif self._outcome is not None:
-            waiting.callback(self._outcome)
-        return waiting
-
-    def _closed(self, outcome: Any) -> None:
-        self._outcome = outcome
-        for each in self._closers:
-            each.callback(outcome)
+        if not self._is_closing:
+            self._is_closing = True
+            ending = Deferred.fromCoroutine(self._cluster.end())
+            # a failure, too, which `callback` takes for one
+            ending.addBoth(lambda outcome: self._closed.tell(cast("Any", outcome)))
+        return self._closed.when_known()
 
 
 class SSHCluster:

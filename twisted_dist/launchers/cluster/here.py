@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.apart import apart, kill_group
 from twisted_dist.launchers.ssh.interface import Ending, How, Sink
+from twisted_dist.launchers.ssh.outcome import Outcome
 
 SHELL: Final = "/bin/sh"
 #: seconds after its end in which a command's output must have ended too: what it has started
@@ -37,7 +38,7 @@ class LocalConnection:
         self._reactor = reactor
         self._changed = changed
         self._commands: set[LocalCommand] = set()
-        self._lost: list[Deferred[str]] = []
+        self._loss: Outcome[str] = Outcome()
         self._is_closed = False
 
     @property
@@ -67,15 +68,7 @@ class LocalConnection:
 
     def lost(self) -> Deferred[str]:
         """As `Connection` says: only `close` ends it."""
-        waiting: Deferred[str] = Deferred(self._forget)
-        if self._is_closed:
-            waiting.callback(_CLOSED)
-        else:
-            self._lost.append(waiting)
-        return waiting
-
-    def _forget(self, waiting: Deferred[str]) -> None:
-        self._lost.remove(waiting)
+        return self._loss.when_known()
 
     def close(self) -> Deferred[None]:
         """As `Connection` says."""
@@ -88,9 +81,7 @@ class LocalConnection:
         return done
 
     def _all_over(self, _: object, done: Deferred[None]) -> None:
-        waiting, self._lost = self._lost, []
-        for each in [*waiting]:
-            each.callback(_CLOSED)
+        self._loss.tell(_CLOSED)
         done.callback(None)
 
 
@@ -100,7 +91,7 @@ class LocalCommand(ProcessProtocol):
     def __init__(self, reactor: Any, output: Sink, errors: Sink) -> None:
         self._reactor = reactor
         self._sinks = {1: output, 2: errors}
-        self._waiting: list[Deferred[Ending]] = []
+        self._end_of_it: Outcome[Ending] = Outcome()
         self._ending: Ending | None = None
         self._late: Any = None
 
@@ -128,15 +119,7 @@ class LocalCommand(ProcessProtocol):
 
     def ended(self) -> Deferred[Ending]:
         """As `RemoteCommand` says."""
-        waiting: Deferred[Ending] = Deferred(self._forget)
-        if self._ending is not None:
-            waiting.callback(self._ending)
-        else:
-            self._waiting.append(waiting)
-        return waiting
-
-    def _forget(self, waiting: Deferred[Ending]) -> None:
-        self._waiting.remove(waiting)
+        return self._end_of_it.when_known()
 
     # -- as a ProcessProtocol
 
@@ -159,9 +142,7 @@ class LocalCommand(ProcessProtocol):
             self._late.cancel()
             self._late = None
         self._ending = _ending(reason.value)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(self._ending)
+        self._end_of_it.tell(self._ending)
 
 
 def _ending(value: BaseException | None) -> Ending:

@@ -21,6 +21,7 @@ from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.failures import printable
 from twisted_dist.launchers.ssh.interface import Ending, How, Sink
 from twisted_dist.launchers.ssh.multiplexer import Multiplexer
+from twisted_dist.launchers.ssh.outcome import Outcome
 from twisted_dist.launchers.ssh.quiet import QUIET
 
 #: what the host may send before it is read, as OpenSSH has it; with 128 KiB, as conch has it, a
@@ -61,7 +62,7 @@ class ExecChannel(SSHChannel):
         self._is_given_up = False
         self._ending: Ending | None = None
         self._is_over = False
-        self._watchers: list[Deferred[Ending]] = []
+        self._end_of_it: Outcome[Ending] = Outcome()
 
     # -- RemoteCommand --
 
@@ -92,12 +93,7 @@ class ExecChannel(SSHChannel):
 
     def ended(self) -> Deferred[Ending]:
         """A new Deferred that fires with how it ended."""
-        watcher: Deferred[Ending] = Deferred(self._watchers.remove)
-        if self._is_over:
-            watcher.callback(self._how())
-        else:
-            self._watchers.append(watcher)
-        return watcher
+        return self._end_of_it.when_known()
 
     # -- conch's channel --
 
@@ -207,9 +203,7 @@ class ExecChannel(SSHChannel):
             self._is_over = True
             self._input.clear()
             self._input_bytes = 0
-            watchers, self._watchers = self._watchers, []
-            for each in watchers:
-                each.callback(self._how())
+            self._end_of_it.tell(self._ending)
 
     def _how(self) -> Ending:
         return self._ending or Ending(How.LOST, reason=str(self._lost()))

@@ -37,6 +37,7 @@ from twisted_dist.launchers.ssh.greeting import Greeting
 from twisted_dist.launchers.ssh.host_keys import HostKeyCheck
 from twisted_dist.launchers.ssh.login import Login
 from twisted_dist.launchers.ssh.multiplexer import Multiplexer
+from twisted_dist.launchers.ssh.outcome import Outcome
 from twisted_dist.launchers.ssh.quiet import QUIET
 
 #: what a server may send while its key is judged; it has nothing to say then but that the keys
@@ -89,20 +90,14 @@ class ClientTransport(SSHClientTransport):
         #: the key that was judged, and is not judged again when keys are renewed
         self._accepted: bytes | None = None
         self._judging: Deferred[None] | None = None
-        self._is_lost = False
         self._is_closing = False
-        self._watchers: list[Deferred[str]] = []
+        self._loss: Outcome[str] = Outcome()
 
     # -- for those who have the connection --
 
     def lost(self) -> Deferred[str]:
         """A new Deferred that fires with the reason once the socket is closed."""
-        watcher: Deferred[str] = Deferred(self._watchers.remove)
-        if self._is_lost:
-            watcher.callback(self.reason)
-        else:
-            self._watchers.append(watcher)
-        return watcher
+        return self._loss.when_known()
 
     @property
     def reason(self) -> str:
@@ -266,16 +261,13 @@ class ClientTransport(SSHClientTransport):
         """Nothing comes any more; everybody is told."""
         if self.error is None and not self._is_closing:
             self.error = self._explain(reason)
-        self._is_lost = True
         if self._judging is not None:
             self._judging.cancel()
         self._login.close()
         self.multiplexer.reason = self.reason
         super().connectionLost(reason)
         self._tell_ready()
-        watchers, self._watchers = self._watchers, []
-        for each in watchers:
-            each.callback(self.reason)
+        self._loss.tell(self.reason)
 
     def _explain(self, reason: Failure | None) -> SSHError:
         if self.phase is Phase.GREETING:

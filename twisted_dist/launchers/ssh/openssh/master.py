@@ -18,6 +18,7 @@ from twisted_dist.launchers.ssh.openssh.configuration import READY
 from twisted_dist.launchers.ssh.openssh.place import Place
 from twisted_dist.launchers.ssh.openssh.session import OpenSSHCommand, Reactor
 from twisted_dist.launchers.ssh.openssh.words import entering_error, reason
+from twisted_dist.launchers.ssh.outcome import Outcome
 from twisted_dist.launchers.ssh.settings import HostSettings
 
 #: seconds until a server must have started a command
@@ -69,7 +70,7 @@ class OpenSSHConnection(ApartProtocol):
         self._late: IDelayedCall | None = None
         self._is_closing = False
         self._reason: str | None = None
-        self._watchers: list[Deferred[str]] = []
+        self._loss: Outcome[str] = Outcome()
         self._commands: set[OpenSSHCommand] = set()
 
     def begin(self, configuration: str, variables: Mapping[str, str]) -> None:
@@ -117,12 +118,7 @@ class OpenSSHConnection(ApartProtocol):
 
     def lost(self) -> Deferred[str]:
         """A new Deferred that fires with the reason once the connection has ended."""
-        watcher: Deferred[str] = Deferred(self._watchers.remove)
-        if self._reason is not None:
-            watcher.callback(self._reason)
-        else:
-            self._watchers.append(watcher)
-        return watcher
+        return self._loss.when_known()
 
     def close(self) -> Deferred[None]:
         """End it, with whatever runs in it; fires when ``ssh`` has ended. Idempotent."""
@@ -182,9 +178,7 @@ class OpenSSHConnection(ApartProtocol):
             self._reason = f"{self._settings.alias}: closed"
         else:
             self._reason = f"{self._settings.alias}: {reason(text) or how}"
-        watchers, self._watchers = self._watchers, []
-        for each in watchers:
-            each.callback(self._reason)
+        self._loss.tell(self._reason)
         if not self.ready.called:
             self.ready.errback(entering_error(self._settings, text, how))
 

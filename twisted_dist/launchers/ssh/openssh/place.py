@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_dist.launchers.ssh.apart import ApartProtocol, apart
+from twisted_dist.launchers.ssh.outcome import Outcome
 from twisted_dist.launchers.ssh.program import Reactor
 
 #: bytes of a directory's path: a socket's may have 103 on macOS, and ``ssh`` adds 17 to its own
@@ -87,25 +88,16 @@ def _only_input() -> dict[int, str | int]:
 class _Guard(ApartProtocol):
     def __init__(self, clock: IReactorTime) -> None:
         super().__init__(clock, pipe=0)
-        self._watchers: list[Deferred[None]] = []
-        self._is_over = False
+        self._end_of_it: Outcome[None] = Outcome()
 
     def tell(self, line: str) -> None:
-        if self.transport is not None and not self._is_over:
+        if self.transport is not None and not self._end_of_it.is_known:
             self.transport.writeToChild(0, line.encode("ascii"))
 
     def end(self) -> Deferred[None]:
-        watcher: Deferred[None] = Deferred()
-        if self._is_over:
-            watcher.callback(None)
-        else:
-            self._watchers.append(watcher)
-            if self.transport is not None:
-                self.transport.closeStdin()
-        return watcher
+        if self.transport is not None and not self._end_of_it.is_known:
+            self.transport.closeStdin()
+        return self._end_of_it.when_known()
 
     def processEnded(self, reason: Failure) -> None:
-        self._is_over = True
-        watchers, self._watchers = self._watchers, []
-        for each in watchers:
-            each.callback(None)
+        self._end_of_it.tell(None)

@@ -27,6 +27,7 @@ from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.apart import ApartProtocol, apart, kill_group
 from twisted_dist.launchers.ssh.interface import Ending, How, Sink
 from twisted_dist.launchers.ssh.openssh.journal import Journal
+from twisted_dist.launchers.ssh.outcome import Outcome
 
 #: what is kept of input that the command does not read
 INPUT_BYTES: Final = 64 << 20
@@ -73,7 +74,7 @@ class OpenSSHCommand(ApartProtocol):
         self._is_ending_input = False
         self._is_killed = False
         self._ending: Ending | None = None
-        self._watchers: list[Deferred[Ending]] = []
+        self._end_of_it: Outcome[Ending] = Outcome()
 
     def begin(self, words: Sequence[str], journal: str, environ: Mapping[str, str]) -> None:
         """Start it: *words* run it, and write what they say themselves to *journal*."""
@@ -112,12 +113,7 @@ class OpenSSHCommand(ApartProtocol):
 
     def ended(self) -> Deferred[Ending]:
         """A new Deferred that fires with how it ended."""
-        watcher: Deferred[Ending] = Deferred(self._watchers.remove)
-        if self._ending is not None:
-            watcher.callback(self._ending)
-        else:
-            self._watchers.append(watcher)
-        return watcher
+        return self._end_of_it.when_known()
 
     def close(self) -> None:
         """Leave it."""
@@ -224,9 +220,7 @@ class OpenSSHCommand(ApartProtocol):
 
     def _end(self, ending: Ending) -> None:
         self._ending = ending
-        watchers, self._watchers = self._watchers, []
-        for each in watchers:
-            each.callback(ending)
+        self._end_of_it.tell(ending)
 
 
 def _writer(process: Any) -> IConsumer:
