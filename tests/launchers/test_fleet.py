@@ -258,6 +258,20 @@ def test_worker_dies():
     world.end()
 
 
+def test_scheduler_is_away():
+    """A worker that waits for a scheduler in vain, again and again, is started all the same."""
+    world = World("h1", "h2")
+    world.advance(3)
+    world.client.hosts["h2"].on_start = lambda command: None
+    for _ in range(2 * MOST_STILLBORN):
+        [worker] = world.client.hosts["h2"].running
+        world.clock.advance(300)
+        worker.end(Ending(How.EXITED, 1))
+        world.advance(3)
+    assert world.running() == ["scheduler h1:8786", "worker h1", "worker h2"]
+    world.end()
+
+
 def test_worker_is_told_to_end():
     """A worker that ends with status 0 was told to, and is not started again."""
     world = World("h1", "h2")

@@ -22,6 +22,9 @@ MOST_WAIT_S: Final = 30.0
 #: so many in a row that got nowhere, and there is no hope: with the waits between them after a
 #: minute and a half, since a port may be held by one that has not noticed yet that it is to end
 MOST_STILLBORN: Final = 7
+#: seconds after which it is not its own fault that one got nowhere: a worker that waits for a
+#: scheduler which is away ends after its death timeout, and the scheduler may be back next time
+PATIENT_S: Final = 60.0
 
 
 @frozen
@@ -94,6 +97,7 @@ class Keeper:
                 self._tell,
                 self._on_announced,
             )
+            began = self._reactor.seconds()
             try:
                 ending = await self.daemon.run(connection)
             except SSHError as problem:
@@ -107,9 +111,10 @@ class Keeper:
             if ending.is_success:
                 self.is_over, self.why = True, "it was told to end"
                 return ending
-            self._stillborn = 0 if was_up else self._stillborn + 1
-            if was_up:
-                self._wait_s = FIRST_WAIT_S
+            if was_up or self._reactor.seconds() - began >= PATIENT_S:
+                self._stillborn, self._wait_s = 0, FIRST_WAIT_S
+            else:
+                self._stillborn += 1
             self.why = f"it {ending}" + (f": {said[-1]}" if said else "")
             if self._stillborn >= MOST_STILLBORN:
                 self.is_over = True
