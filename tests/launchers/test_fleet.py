@@ -181,6 +181,23 @@ def test_host_comes_late():
     world.end()
 
 
+def test_workers_come_slowly():
+    """`Fleet.start` waits for workers for as long as one registers now and then."""
+    waiting = []
+    world = World("h1", "h2", "h3", "h4", on_start=waiting.append)
+    world.advance(1)
+    world.come_up(waiting.pop())
+    world.advance(1)
+    for command in waiting:
+        assert not world.outcome
+        world.advance(START_S * 0.75)
+        world.come_up(command)
+    world.advance(1)
+    assert len(world.fleet.stations) == sum(bool(each.up) for each in world.fleet.stations)
+    assert world.outcome == ["192.168.0.1:8786"]
+    world.end()
+
+
 @pytest.mark.parametrize("problem", [WRONG_KEY, OLD_PYTHON], ids=["key", "python"])
 def test_what_will_not_pass(problem):
     """What will not pass is not tried again, and nothing starts there."""

@@ -21,8 +21,8 @@ from twisted_dist.launchers.cluster.station import Company, Station
 
 #: seconds that hosts which were entered wait for the others, before the scheduler starts
 GATHER_S: Final = 5.0
-#: seconds until a scheduler must have said where it is, and after that until workers must have
-#: registered: a machine that is busy takes some for the first import of everything
+#: seconds until a scheduler must have said where it is, and after that from one worker that has
+#: registered to the next: a machine that is busy takes some for the first import of everything
 START_S: Final = 60.0
 
 
@@ -57,6 +57,7 @@ class Fleet:
         self._starting: Deferred[str] | None = None
         self._located: Deferred[str] = Deferred()
         self._settling: Deferred[None] | None = None
+        self._announcements = 0
         self.address = ""
         self.ended: Deferred[str] = Deferred()
 
@@ -103,10 +104,13 @@ class Fleet:
         await _patiently(waiting, GATHER_S, self._reactor)
 
     async def _settled(self) -> None:
-        """Until each host has what it is to have, or failed."""
-        self._settling = Deferred()
-        self._look_whether_settled()
-        await _patiently(self._settling, START_S, self._reactor)
+        """Until each host has what it is to have, or failed, or none gets any further."""
+        is_settled, before = False, -1
+        while not is_settled and before != self._announcements:
+            before = self._announcements
+            self._settling = waiting = Deferred()
+            self._look_whether_settled()
+            is_settled = await _patiently(waiting, START_S, self._reactor)
         self._settling = None
 
     def _look_whether_settled(self) -> None:
@@ -147,6 +151,7 @@ class Fleet:
 
     def on_announced(self, station: Station, daemon: Daemon, line: str) -> None:
         """As `Company` says."""
+        self._announcements += 1
         if daemon.is_scheduler:
             address = line.removeprefix(SCHEDULER_STARTED).strip()
             self._locate(address)
@@ -168,9 +173,10 @@ class Fleet:
         self._look_whether_settled()
 
 
-async def _patiently(waiting: Deferred[Any], patience_s: float, reactor: Any) -> None:
-    """Until it fires, and not longer than *patience_s*."""
+async def _patiently(waiting: Deferred[Any], patience_s: float, reactor: Any) -> bool:
+    """Until it fires, and not longer than *patience_s*; whether it did."""
     try:
         await waiting.addTimeout(patience_s, reactor)
     except defer.TimeoutError:
-        pass
+        return False
+    return True
