@@ -108,7 +108,8 @@ class Fleet:
         is_settled, before = False, -1
         while not is_settled and before != self._announcements:
             before = self._announcements
-            self._settling = waiting = Deferred()
+            waiting: Deferred[None] = Deferred()
+            self._settling = waiting
             self._look_whether_settled()
             is_settled = await _patiently(waiting, START_S, self._reactor)
         self._settling = None
