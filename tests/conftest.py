@@ -21,6 +21,7 @@ def home(tmp_path_factory):
         yield directory
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items):
     """Tests with real processes run one after the other, also where others run beside them.
 
