@@ -21,13 +21,24 @@ def home(tmp_path_factory):
         yield directory
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items):
-    """Tests with real processes run one after the other, also where others run beside them.
+#: of tests with real processes, those that look at processes of hosts of their own only
+OF_HOSTS = ("test_cluster", "test_far_side", "test_here", "test_ssh", "test_tutorial")
 
-    Some count the processes of this machine, or what is in /dev/shm. ``--dist loadgroup``
-    (pytest-xdist) keeps a group together; without it this means nothing.
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist need not be there
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n``, tests with real processes run one after the other, beside all others.
+
+    Some count the processes of this machine, or what is in /dev/shm. pytest-xdist's own groups
+    (``--dist loadgroup``) do nothing with pytest 9.
     """
-    for item in items:
-        if item.get_closest_marker("slow") is not None:
-            item.add_marker(pytest.mark.xdist_group("processes"))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWhatTheySee(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            directory, _, file = nodeid.partition("::")[0].rpartition("/")
+            if not directory.endswith("tests/integration"):
+                return nodeid
+            return "hosts" if file.startswith(OF_HOSTS) else "processes"
+
+    return ByWhatTheySee(config, log)
