@@ -93,7 +93,12 @@ class Host:
 
     def running(self) -> list[psutil.Process]:
         """What users run there, orphans included; not sshd's own processes."""
-        return [each for each in _marked(self.mark) if not each.name().startswith("sshd")]
+        found = []
+        for each in _marked(self.mark):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not each.name().startswith("sshd"):
+                    found.append(each)
+        return found
 
     def kill_sessions(self) -> None:
         """End all connections there by force; the server stays."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ProcessTerminated
 from twisted.internet.interfaces import IReactorProcess, IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_dist.launchers.ssh.apart import ApartProtocol, apart, kill_group
+from twisted_dist.launchers.ssh.outcome import Outcome
 
 #: bytes of output that are kept: a configuration has 4 KiB
 MOST_BYTES: Final = 2**20
+#: seconds until one that was killed must have ended
+GONE_S: Final = 5.0
 
 
 @frozen
@@ -53,12 +57,16 @@ async def run(
         if deadline.active():
             deadline.cancel()
         kill_group(process)
+        process.loseConnection()  # what others hold open is nothing to wait for
+        with contextlib.suppress(TimeoutError):
+            await protocol.gone.when_known().addTimeout(GONE_S, reactor)
 
 
 class _Listening(ApartProtocol):
     def __init__(self, clock: IReactorTime) -> None:
         super().__init__(clock)
         self.ended: Deferred[Said] = Deferred()
+        self.gone: Outcome[None] = Outcome()
         self._texts: dict[int, list[bytes]] = {1: [], 2: []}
         self._room = MOST_BYTES
 
@@ -75,6 +83,7 @@ class _Listening(ApartProtocol):
         self._tell(None)
 
     def processEnded(self, reason: Failure) -> None:
+        self.gone.tell(None)
         value = reason.value
         if not isinstance(value, ProcessTerminated):
             self._tell(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
@@ -59,8 +60,9 @@ class Journal:
                 pass
             self._reactor.removeReader(self)
             os.close(self._number)
-            os.unlink(self._path)
             self._number = -1
+            with contextlib.suppress(FileNotFoundError):  # /tmp is swept now and then
+                os.unlink(self._path)
         return self._text
 
     def _take(self) -> bool:
