@@ -103,7 +103,7 @@ def test_what_dies_comes_back(cluster, hosts):
     with Client(address) as client:
         futures = client.map(time.sleep, [0.05] * 400)
         for host, word in ((hosts[2], "dworker"), (hosts[1], "dscheduler")):
-            [victim] = [each for each in host.running() if word in each.cmdline()]
+            [victim] = [each for each in host.running() if word in sshd.words_of(each)]
             victim.kill()
             daemon.line(r"ended by SIGKILL; it is started again")
         daemon.line(r"\[ scheduler h1 \] : Start scheduler at")
@@ -157,7 +157,7 @@ def test_hostfile_and_options(cluster, tmp_path, hosts):
         assert of_gpu.result(30) == "deep blue"
         assert client.submit(os.getenv, "TD_SHAPE", workers=["bob"]).result(30) == "it's $HOME"
     # two on h3 are two processes
-    words = [each.cmdline() for each in hosts[3].running()]
+    words = [sshd.words_of(each) for each in hosts[3].running()]
     assert sum("dworker" in each for each in words) == 2
     assert end(daemon) == 0
 

@@ -72,12 +72,14 @@ class Site:
         return [
             each
             for each in self.hosts[number].running()
-            if word in each.cmdline() and os.getsid(each.pid) == each.pid
+            if word in sshd.words_of(each) and os.getsid(each.pid) == each.pid
         ]
 
     def agents(self, number):
         """The agents on a host."""
-        return [each for each in self.hosts[number].running() if each.cmdline()[-1:] == ["agent"]]
+        return [
+            each for each in self.hosts[number].running() if sshd.words_of(each)[-1:] == ["agent"]
+        ]
 
     def files(self):
         """What is left in the homes of hosts, but for logs, locks and empty directories."""
