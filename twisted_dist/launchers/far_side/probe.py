@@ -21,8 +21,6 @@ from twisted_dist.version import VERSION
 
 #: begins the line of the answer; whatever shells and profiles print is before it
 MARKER: Final = "twisted_dist-probe:"
-#: bytes of an answer that are read: some hundred times what it has
-MAX_ANSWER: Final = 256 * 1024
 #: the oldest Python that runs this package
 OLDEST: Final = (3, 10)
 #: distributions that it does not run without
