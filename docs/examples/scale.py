@@ -21,7 +21,8 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Sequence
 
 import psutil
 
@@ -72,18 +73,17 @@ def measure(kind: str, n: int, workers: int, together: int, task_ms: float) -> s
     before = process.memory_info().rss
     now = 0.0
     seconds = 0.0
-    given: list[SendTasks] = []
+    #: what workers have been given and have not answered, the oldest first
+    given: deque[SendTasks] = deque()
 
-    def tell(facts: Iterable[s.Stimulus]) -> None:
+    def tell(facts: Sequence[s.Stimulus]) -> None:
+        """One turn."""
         nonlocal now, seconds
-        out = []
         started = time.process_time()
-        for count, fact in enumerate(facts, 1):
+        for fact in facts:
             now += 1e-6
             core.take(fact, now)
-            if count % together == 0:
-                out += core.decide()
-        out += core.decide()
+        out = core.decide()
         seconds += time.process_time() - started
         given.extend(each for each in out if isinstance(each, SendTasks))
 
@@ -91,9 +91,8 @@ def measure(kind: str, n: int, workers: int, together: int, task_ms: float) -> s
         tell([fact])
     queued = process.memory_info().rss - before
     while given:
-        answers = [answer(each, int(task_ms * 1000)) for each in given]
-        given.clear()
-        tell(answers)
+        some = [given.popleft() for _ in range(min(together, len(given)))]
+        tell([answer(each, int(task_ms * 1000)) for each in some])
     held = process.memory_info().rss - before
     done = sum(len(each.has_what) for each in core.state.workers.values())
     assert done == n, f"{done} of {n} tasks have a result"

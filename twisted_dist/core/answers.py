@@ -78,19 +78,9 @@ class Answers:
             return
         ids = fact.ids
         state.story.note(state.now, "finished", ids, worker.label)
-        if len(ids) == 1:  # long tasks: what many share would take longer than the one
-            function = self._finish(
-                worker, ids[0], fact.attempts[0], fact.nbytes[0], fact.values[0]
-            )
-            if function is not None:
-                function.learn(fact.durations_us[0] / 1e6, fact.nbytes[0])
-            worker.last_answer = state.now
-            state.touch(worker)
-            return
-        #: {function: how many, their microseconds, their bytes}
-        measured: dict[SchedulerFunction, list[int]] = {}
+        measured = state.measured
         finish = self._finish
-        for task_id, attempt, nbytes, duration, value in zip(
+        for task_id, attempt, nbytes, duration_us, value in zip(
             ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
         ):
             function = finish(worker, task_id, attempt, nbytes, value)
@@ -99,13 +89,12 @@ class Answers:
             if function in measured:
                 sums = measured[function]
                 sums[0] += 1
-                sums[1] += duration
+                sums[1] += duration_us
                 sums[2] += nbytes
             else:
-                measured[function] = [1, duration, nbytes]
-        for function, (n, duration, nbytes) in measured.items():
-            function.learn(duration / n / 1e6, nbytes / n)
-        self._end(worker)
+                measured[function] = [1, duration_us, nbytes]
+        worker.last_answer = state.now
+        state.touch(worker)
 
     def _finish(
         self,

@@ -65,8 +65,9 @@ class Claims:
         self.waits: Callable[[s.TasksSeceded], None] = lambda fact: None
         #: {id that no task has: who holds it}
         self._held: dict[TaskId, dict[SchedulerWorker, Held]] = {}
-        #: {id that no task has: who runs it}
-        self._running: dict[TaskId, Running] = {}
+        #: {id that no task has: who runs it}; `ended` and `finished` are told what ends while
+        #: there is any
+        self.running: dict[TaskId, Running] = {}
         #: workers that have claimed all they have, of an earlier life
         self._returned: set[SchedulerWorker] = set()
         self._expected = 0
@@ -93,7 +94,7 @@ class Claims:
         state.recovering = False
         state.outbox.log(
             f"{len(self._returned)} workers have returned; {len(self._held)} results and "
-            f"{len(self._running)} running tasks of theirs are nobody's, so far",
+            f"{len(self.running)} running tasks of theirs are nobody's, so far",
             is_warning=True,
         )
         self._returned.clear()
@@ -136,7 +137,7 @@ class Claims:
             worker.is_odd = True
             worker.busy += not waits
             if task is None:
-                self._running[task_id] = Running(worker, attempt)
+                self.running[task_id] = Running(worker, attempt)
                 unknown.append(task_id)
             else:
                 self._adopt_running(worker, task, attempt)
@@ -188,37 +189,32 @@ class Claims:
 
     def _stop_nobodys(self, worker: SchedulerWorker, ids: Sequence[TaskId]) -> None:
         for task_id in ids:
-            running = self._running.get(task_id)
+            running = self.running.get(task_id)
             if running is not None and running.worker is worker:
-                del self._running[task_id]
+                del self.running[task_id]
                 if self._state.workers.get(worker.id) is worker:
                     self._state.outbox.drop_id(worker, task_id)
 
     def ended(self, worker_id: int, ids: Iterable[TaskId], attempts: Iterable[int]) -> None:
         """Attempts have ended without a result; nobody may have asked for them yet."""
         for task_id, attempt in zip(ids, attempts):
-            running = self._running.get(task_id)
+            running = self.running.get(task_id)
             if running is not None and (running.worker.id, running.attempt) == (worker_id, attempt):
-                del self._running[task_id]
+                del self.running[task_id]
 
     def finished(self, fact: s.TasksFinished) -> None:
         """Likewise, and the worker holds their results."""
         kept = []
         for task_id, attempt, nbytes in zip(fact.ids, fact.attempts, fact.nbytes):
-            running = self._running.get(task_id)
+            running = self.running.get(task_id)
             if running is None or (running.worker.id, running.attempt) != (fact.worker, attempt):
                 continue
-            del self._running[task_id]
+            del self.running[task_id]
             self.hold(running.worker, task_id, Held(attempt, nbytes))
             kept.append(task_id)
         worker = self._state.workers.get(fact.worker)
         if worker is not None:
             self.expire(worker, kept)
-
-    @property
-    def any_running(self) -> bool:
-        """Whether `ended` and `finished` have anything to do."""
-        return bool(self._running)
 
     def is_held_at(self, worker: SchedulerWorker, task_id: TaskId) -> bool:
         """Whether a worker has a result that somebody may still ask for."""
@@ -237,7 +233,7 @@ class Claims:
 
     def submitted(self, ids: Iterable[TaskId]) -> None:
         """Tasks were made, again maybe: whoever has something of theirs keeps it."""
-        if not (self._held or self._running):
+        if not (self._held or self.running):
             return
         for task_id in ids:
             task = self._state.tasks.get(task_id)
@@ -247,7 +243,7 @@ class Claims:
             for worker, held in (holders or {}).items():
                 if self._state.workers.get(worker.id) is worker:
                     self._adopt_result(worker, task, held)
-            running = self._running.pop(task_id, None)
+            running = self.running.pop(task_id, None)
             if running is not None and self._state.workers.get(running.worker.id) is running.worker:
                 self._adopt_running(running.worker, task, running.attempt)
 

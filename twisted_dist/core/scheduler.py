@@ -181,7 +181,7 @@ class SchedulerCore:
         worker = state.workers.get(getattr(stimulus, "worker", 0))
         if worker is not None:
             worker.last_seen = now
-        if self._claims.any_running:
+        if self._claims.running:
             self._settle_claims(stimulus)
         self._handlers[type(stimulus)](stimulus)
 
@@ -207,6 +207,8 @@ class SchedulerCore:
     def decide(self) -> list[Instruction]:
         """What is to be done, in order, about all that was taken in since the last time."""
         state = self.state
+        if state.measured:
+            state.learn()
         if not state.recovering:
             assign_queued(state)
             if state.unbalanced:

@@ -62,6 +62,9 @@ class SchedulerState:
         self.copying: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {task: those that could not fetch one}, until somebody has, or they may try again
         self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
+        #: {function: how many of its tasks have ended since the last decision, the microseconds
+        #: that they took, their results' bytes}
+        self.measured: dict[SchedulerFunction, list[int]] = {}
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         #: members of an earlier life of this scheduler return: nothing is given out until they
@@ -72,6 +75,12 @@ class SchedulerState:
         self.submitted = 0
         self.story = Story()
         self.outbox = Outbox(self.story)
+
+    def learn(self) -> None:
+        """Fold in what was measured of tasks that have ended."""
+        for function, (count, duration_us, nbytes) in self.measured.items():
+            function.learn(duration_us / count / 1e6, nbytes / count)
+        self.measured.clear()
 
     # -- workers' room
 

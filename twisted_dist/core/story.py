@@ -46,8 +46,9 @@ class Story:
     """The entries, oldest first."""
 
     def __init__(self, most_entries: int = MOST_ENTRIES, most_ids: int = MOST_IDS) -> None:
-        #: as `Entry`, but plain: this is called for every batch, however small
-        self._entries: deque[tuple[float, str, Sequence[TaskId] | _Many, str]]
+        #: as `Entry`, but plain: this is called for every batch, however small. Of a single id
+        #: no list is kept: each that goes with its entry has left the caches long ago
+        self._entries: deque[tuple[float, str, TaskId | Sequence[TaskId] | _Many, str]]
         self._entries = deque(maxlen=most_entries)
         self._most_ids = most_ids
         #: of the entries with many ids, those that still have them; and how many ids that is
@@ -56,7 +57,9 @@ class Story:
 
     def note(self, now: float, what: str, ids: Sequence[TaskId], where: str) -> None:
         """Remember; *ids* is kept, and not copied."""
-        if len(ids) > MANY_IDS:
+        if len(ids) == 1:
+            self._entries.append((now, what, ids[0], where))
+        elif len(ids) > MANY_IDS:
             self._entries.append((now, what, self._keep(ids), where))
         else:
             self._entries.append((now, what, ids, where))
@@ -75,5 +78,8 @@ class Story:
     def of(self, task_id: TaskId) -> Iterator[Entry]:
         """What is remembered of one task, in order."""
         for now, what, ids, where in self._entries:
-            if task_id in ids:
+            if isinstance(ids, int):
+                if task_id == ids:
+                    yield Entry(now, what, (ids,), where)
+            elif task_id in ids:
                 yield Entry(now, what, ids.ids if isinstance(ids, _Many) else ids, where)
