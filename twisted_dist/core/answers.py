@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -24,7 +24,6 @@ from twisted_dist.core.task import (
     TIMED_OUT,
     WAITING,
     WORKER_LOST,
-    SchedulerFunction,
     SchedulerTask,
 )
 from twisted_dist.core.transitions import (
@@ -78,44 +77,37 @@ class Answers:
             return
         ids = fact.ids
         state.story.note(state.now, "finished", ids, worker.label)
-        measured = state.measured
-        finish = self._finish
-        for task_id, attempt, nbytes, duration_us, value in zip(
-            ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values
-        ):
-            function = finish(worker, task_id, attempt, nbytes, value)
-            if function is None:
+        tasks, measured = state.tasks, state.measured
+        rows: Iterable[tuple[TaskId, int, int, int, bytes | None]]
+        if len(ids) == 1:  # long tasks: `zip` of five takes twice as long as this
+            rows = (
+                (ids[0], fact.attempts[0], fact.nbytes[0], fact.durations_us[0], fact.values[0]),
+            )
+        else:
+            rows = zip(ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values)
+        for task_id, attempt, nbytes, duration_us, value in rows:
+            if worker.is_odd:  # this, and what follows, as `_current`
+                answered(worker, task_id, attempt)
+            task = tasks.get(task_id)
+            if task is None or task.processing_on is not worker or task.attempt != attempt:
+                self._surplus(worker, task_id, attempt)
                 continue
+            unassign(task)
+            if attempt == 1:  # nothing of it was pushed to anybody
+                task.nbytes = nbytes
+            else:
+                note_size(task, nbytes)
+            function = task.group.function
+            remember(state, task, worker, value)
             if function in measured:
                 sums = measured[function]
                 sums[0] += 1
                 sums[1] += duration_us
                 sums[2] += nbytes
-            else:
+            elif function is not None:
                 measured[function] = [1, duration_us, nbytes]
         worker.last_answer = state.now
         state.touch(worker)
-
-    def _finish(
-        self,
-        worker: SchedulerWorker,
-        task_id: TaskId,
-        attempt: int,
-        nbytes: int,
-        value: bytes | None,
-    ) -> SchedulerFunction | None:
-        """A result is in a worker's memory; the function that made it, unless it is surplus."""
-        task = self._current(worker, task_id, attempt)
-        if task is None:
-            self._surplus(worker, task_id, attempt)
-            return None
-        unassign(task)
-        if attempt == 1:  # nothing of it was pushed to anybody
-            task.nbytes = nbytes
-        else:
-            note_size(task, nbytes)
-        remember(self._state, task, worker, value)
-        return task.group.function
 
     def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         """A result nobody expects from this worker: it must not keep it."""
