@@ -72,7 +72,7 @@ class Broadcast:
         self._asked = still
 
     def _go_on(self, task: SchedulerTask) -> None:
-        targets, holders = self._targets[task], task.who_has or {}
+        targets, holders = self._targets[task], task.who_has or ()
         coming = self._state.copying.get(task, {})
         room = FAN * len(holders) - len(coming)
         if task.state is not MEMORY or not holders:

@@ -12,9 +12,10 @@ from typing import Final
 
 from twisted_dist.aliases import CLIENT_SHIFT, TaskId
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
-from twisted_dist.core.task import SchedulerTask
+from twisted_dist.core.task import Holders, SchedulerTask
 
-#: so many dependents are a tuple: most tasks have one or two, and a dict takes five times as much
+#: so many dependents, or holders, are a tuple: most tasks have one or two, and a dict takes five
+#: times as much
 _FEW: Final = 4
 
 
@@ -50,7 +51,7 @@ def add_holder(task: SchedulerTask, worker: SchedulerWorker) -> None:
     elif worker in holders:
         return
     else:
-        task.who_has = {**holders, worker: None}
+        task.who_has = _as_holders([*holders, worker])
     worker.has_what[task] = None
     worker.nbytes += task.nbytes
 
@@ -60,13 +61,16 @@ def drop_holder(task: SchedulerTask, worker: SchedulerWorker) -> None:
     if task.who_has is worker.alone:
         task.who_has = None
     else:
-        left = {each: None for each in task.who_has or () if each is not worker}
-        if len(left) == 1:
-            (other,) = left
-            left = other.alone
-        task.who_has = left or None
+        left = [each for each in task.who_has or () if each is not worker]
+        task.who_has = _as_holders(left) if left else None
     del worker.has_what[task]
     worker.nbytes -= task.nbytes
+
+
+def _as_holders(workers: list[SchedulerWorker]) -> Holders:
+    if len(workers) == 1:
+        return workers[0].alone
+    return tuple(workers) if len(workers) <= _FEW else dict.fromkeys(workers)
 
 
 def add_want(task: SchedulerTask, client: SchedulerClient) -> None:

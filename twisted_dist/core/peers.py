@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted_dist.aliases import CLIENT_SHIFT, Address, Digest, PeerId, TaskId
 from twisted_dist.core.demand import Demand
 from twisted_dist.core.ready import ReadyQueue
-from twisted_dist.core.task import SchedulerTask
+from twisted_dist.core.task import Holders, SchedulerTask
 
 if TYPE_CHECKING:
     from twisted_dist.core.alarms import Alarm
@@ -104,8 +104,8 @@ class SchedulerWorker:
         self.has_what: dict[SchedulerTask, None] = {}
         #: bytes of `has_what`
         self.nbytes = 0
-        #: {self: None}, the `who_has` of every result that is only here
-        self.alone: dict[SchedulerWorker, None] = {self: None}
+        #: the `who_has` of every result that is only here
+        self.alone: Holders = (self,)
         #: tasks queued here because their data is here; not yet sent
         self.backlog = ReadyQueue()
         #: sum of `processing`'s values without those seceded, seconds
@@ -129,7 +129,7 @@ class SchedulerWorker:
         return self.address in names or self.host in names or self.name in names
 
 
-def stayers(holders: Mapping[SchedulerWorker, None]) -> list[SchedulerWorker]:
+def stayers(holders: Collection[SchedulerWorker]) -> list[SchedulerWorker]:
     """Of the holders of a result those that do not retire; all of them where all do."""
     if len(holders) == 1:
         return list(holders)

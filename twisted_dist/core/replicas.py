@@ -79,7 +79,7 @@ class Replicas:
 
     def _see_to(self, task: SchedulerTask, wanted: int, loads: dict[SchedulerWorker, int]) -> None:
         """Have copies made where there are too few; *loads* has the bytes that are on their way."""
-        holders = task.who_has or {}
+        holders = task.who_has or ()
         staying = len(holders)
         if self._state.retiring:
             staying = _staying(holders)
@@ -124,7 +124,7 @@ class Replicas:
 
     def copy(self, task: SchedulerTask, worker: SchedulerWorker) -> None:
         """Tell a worker to fetch a result from one that holds it: from each in turn."""
-        holders = stayers(task.who_has or {})
+        holders = stayers(task.who_has or ())
         coming = self._state.copying.setdefault(task, {})
         source = holders[(task.id + len(coming)) % len(holders)]
         coming[worker] = None
@@ -136,7 +136,7 @@ class Replicas:
             source = self._moving.pop((task, worker), None)
             self._state.failed_copies.pop(task, None)
             self._settle(task, worker)
-            there = task.who_has or {}
+            there = task.who_has or ()
             if source is not None and source in there and len(there) > 1:
                 drop_holder(task, source)
                 self._state.outbox.release(source, task)
@@ -197,7 +197,7 @@ class Replicas:
             self._movers.clear()
 
     def _is_short(self, task: SchedulerTask) -> bool:
-        return task.state is MEMORY and _staying(task.who_has or {}) < self._wanted(task)
+        return task.state is MEMORY and _staying(task.who_has or ()) < self._wanted(task)
 
     # -- evening out
 
@@ -217,7 +217,7 @@ class Replicas:
         for worker in workers:
             held[worker] = worker.nbytes
         for task in single:
-            (holder,) = task.who_has or {}
+            (holder,) = task.who_has or ()
             if holder in theirs and task not in self._state.copying:
                 theirs[holder].append(task)
         mean = sum(held.values()) / len(workers) if workers else 0

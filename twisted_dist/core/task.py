@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: what `SchedulerTask.order` is
 Order: TypeAlias = tuple[int, bool, int]
+#: what `SchedulerTask.who_has` is: a tuple of few, a dict of more
+Holders: TypeAlias = "tuple[SchedulerWorker, ...] | dict[SchedulerWorker, None]"
 
 #: Nobody computes it; its result is not held. It can be wanted again.
 RELEASED: Final = "released"
@@ -163,9 +165,10 @@ class SchedulerTask:
         self.waiters = 0
         #: the worker that has it; set exactly in PROCESSING
         self.processing_on: SchedulerWorker | None = None
-        #: workers holding the result; non-empty exactly in MEMORY; inverse of has_what. Never
-        #: changed in place: most have one holder, and share that worker's `alone`
-        self.who_has: dict[SchedulerWorker, None] | None = None
+        #: workers holding the result, in the order in which they came to; set exactly in MEMORY;
+        #: inverse of has_what. Never changed in place: most have one holder, and share that
+        #: worker's `alone`
+        self.who_has: Holders | None = None
         #: clients holding a future, and whether the value was pushed there; shared likewise
         self.wanted_by: dict[SchedulerClient, bool] | None = None
         #: increases with every assignment: a late answer of an earlier one is dropped
