@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from attrs import evolve
+
 from twisted_dist.core import transitions
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.coordination.queues import Queues
@@ -35,13 +37,21 @@ def _replace(patch, name, function):
 
 def old_attempts_count(patch):
     """An answer's attempt is not compared: a late one counts."""
-    current = Answers._current
+    current, finished = Answers._current, Answers.tasks_finished
+
+    def latest(self, task_id, attempt):
+        task = self._state.tasks.get(task_id)
+        return task.attempt if task is not None else attempt
 
     def mutated(self, worker, task_id, attempt):
-        task = self._state.tasks.get(task_id)
-        return current(self, worker, task_id, task.attempt if task is not None else attempt)
+        return current(self, worker, task_id, latest(self, task_id, attempt))
+
+    def mutated_finished(self, fact):
+        attempts = [latest(self, *pair) for pair in zip(fact.ids, fact.attempts)]
+        finished(self, evolve(fact, attempts=attempts))
 
     patch.setattr(Answers, "_current", mutated)
+    patch.setattr(Answers, "tasks_finished", mutated_finished)
 
 
 def lost_tasks_stay_lost(patch):
