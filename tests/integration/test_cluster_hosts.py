@@ -25,7 +25,7 @@ pytestmark = [
 WORK = """
 import os, sys
 from twisted_dist import Client
-with Client("192.168.0.1:8786", timeout=30) as client:
+with Client({address!r}, timeout=30) as client:
     client.wait_for_workers({workers}, 30)
     xs = client.map(pow, range(1000), [2] * 1000, workers={where})
     assert client.submit(sum, xs, workers={where}).result(30) == sum(x * x for x in range(1000))
@@ -41,6 +41,7 @@ FOUR = "192.168.0.1 192.168.0.2 192.168.0.3 192.168.0.4"
 def hosts():
     """Five hosts."""
     with network.building(5) as five:
+        five.widen()
         yield five
 
 
@@ -70,10 +71,15 @@ def cluster(start, hosts, sshds, tmp_path):
     assert not psutil.wait_procs(left, timeout=SILENCE_S + PATIENCE_S)[1]
 
 
-def work(hosts, workers=4, where=None):
+def work(hosts, workers=4, where=None, address="192.168.0.1:8786"):
     """What a client on the fifth host says: where its tasks have run, if they may run anywhere."""
     told = subprocess.run(
-        [*hosts.wrap[5], sys.executable, "-c", WORK.format(workers=workers, where=where)],
+        [
+            *hosts.wrap[5],
+            sys.executable,
+            "-c",
+            WORK.format(workers=workers, where=where, address=address),
+        ],
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE_S,
@@ -106,6 +112,26 @@ def test_seed_page(cluster, hosts, sshds, tmp_path, words):
     daemon.process.send_signal(signal.SIGINT)
     assert daemon.wait() == 0
     assert not any(host.running() for host in sshds)
+
+
+@pytest.mark.parametrize("interface", ["data0", "10.77.0.0/24"])
+def test_another_network(cluster, hosts, interface):
+    """SSH goes one way, and all else by the network that was named: by interface or subnet."""
+    daemon = cluster(f"{FOUR} --interface {interface}")
+    daemon.line(r'4 of 4 workers; Client\("10.77.0.1:8786"\) uses them')
+    assert work(hosts, address="10.77.0.1:8786") == ["h1", "h2", "h3", "h4"]
+    there = [f"10.77.0.{number}" for number in (1, 2, 3, 4)]
+    work(hosts, 4, there, address="10.77.0.1:8786")
+    daemon.process.send_signal(signal.SIGINT)
+    assert daemon.wait() == 0
+
+
+def test_network_that_a_host_is_not_in(cluster, hosts):
+    """Who has no address there is named, with those that it has."""
+    daemon = cluster("192.168.0.1 192.168.0.2 --interface 10.78.0.0/24 --check")
+    daemon.line("no address in 10.78.0.0/24: give another --interface; it has 192.168.0.1")
+    daemon.line("no address in 10.78.0.0/24: give another --interface; it has 192.168.0.2")
+    assert daemon.wait() == 1
 
 
 def test_link_is_cut(cluster, hosts):

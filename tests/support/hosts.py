@@ -68,6 +68,16 @@ class Hosts:
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
 
+    def widen(self) -> None:
+        """Give each a second interface, data0, with 10.77.0.1 and so on."""
+        for number, name in self._names.items():
+            port = f"data{number}"
+            pair = ("veth", "peer", port, "netns", self._switch)
+            _ip("-n", name, "link", "add", "data0", "type", *pair)
+            _ip("-n", self._switch, "link", "set", port, "master", "bridge", "up")
+            _ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "data0")
+            _ip("-n", name, "link", "set", "data0", "up")
+
     def isolate(self, *numbers: int) -> None:
         """Let these reach all others, and not each other: what they send there is lost.
 

@@ -47,7 +47,8 @@ EMPHASIS = 2
 #: of clients that close while others go on
 CLOSING_SHARE = 0.15
 #: seconds until everything promised must have ended, once nothing new goes wrong: the longest
-#: fault, two leases for what is found to be lost when that has ended, and the longest task
+#: fault, two leases for what is found to be lost when that has ended, and the longest task; what
+#: waits for turns (`Right.turns_s`) takes longer
 SETTLED_S = 300.0
 #: seconds for what is under way then: the longest fault, and a lease
 QUIET_S = 200.0
@@ -198,9 +199,17 @@ class Chaos:
         self._janitor = Janitor(self._loads[-1])
         self._janitor.begin()
         end = self.net.clock.rightNow + SETTLED_S
-        self.net.run(lambda: self._is_begun() or self.net.clock.rightNow > end)
+        self.net.run(lambda: self._is_begun() or self._is_late(end))
         self._ask_all()
         self._until_told(end)
+
+    def _is_late(self, end):
+        """Whether it is past *end*, and past all turns that anything may have to wait for."""
+        now = self.net.clock.rightNow
+        if now <= end:
+            return False
+        promises = [each for load in self._living() for each in load.promises]
+        return now > end + sum(each.right.turns_s for each in promises)
 
     def _replace(self, worker):
         """One has left whose name may be asked for."""
@@ -231,7 +240,7 @@ class Chaos:
             if not waiting:
                 untold = [p for load in self._living() for p in load.promises if not p.is_told()]
                 waiting.extend(untold)
-            return not waiting or self.net.clock.rightNow > end
+            return not waiting or self._is_late(end)
 
         self.net.run(all_told)
 

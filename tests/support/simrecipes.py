@@ -150,13 +150,15 @@ def limited(load):
 def overrun(load):
     """Tasks that are tried again where what nobody could stop still runs, and ends."""
     n = load.number()
-    options = {"timeout": TIGHT_LIMIT_S, "retries": 3, "workers": load.random.choice(NAMES)}
+    retries = 3
+    options = {"timeout": TIGHT_LIMIT_S, "retries": retries, "workers": load.random.choice(NAMES)}
     numbers = range(n, n + 4)
     seconds = [LONG_TASK_S] * len(numbers)
     futures = load.client.map(t.lasts, seconds, numbers, wait_for_worker=True, **options)
     for k, future in zip(numbers, futures):
         value = k if load.faulty else NOTHING
-        load.promise(future, Right(value, excuses=[TimeoutError]), "overrun")
+        turns_s = (1 + retries) * LONG_TASK_S  # its worker may have one thread
+        load.promise(future, Right(value, excuses=[TimeoutError], turns_s=turns_s), "overrun")
 
 
 def hurried(load):

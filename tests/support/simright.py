@@ -22,13 +22,16 @@ class Right:
         excuses: errors of the system that its options or its fate explain; grows when it is
             cancelled, for instance.
         needs: the answers that are its inputs, whose failures become its own.
+        turns_s: seconds for which it may use a thread that others wait for, all attempts taken
+            together; 0 for what is soon over.
     """
 
-    def __init__(self, value, raises=(), excuses=(), needs=()):
+    def __init__(self, value, raises=(), excuses=(), needs=(), turns_s=0.0):
         self.value = value
         self.raises = frozenset(raises)
         self.excuses = set(excuses)
         self.needs = list(needs)
+        self.turns_s = turns_s
 
     @classmethod
     def of(cls, function, *needs, excuses=()):

@@ -18,6 +18,7 @@ from twisted_dist.errors import UsageProblem
 from twisted_dist.launchers.cluster.plan import Plan, WorkerOptions, make_plan
 from twisted_dist.launchers.cluster.policy import Policy
 from twisted_dist.launchers.cluster.request import Request, SSHOptions
+from twisted_dist.launchers.cluster.whereabouts import checked_interface
 from twisted_dist.launchers.far_side.command import Surroundings
 from twisted_dist.launchers.hosts.hostfile import parse
 from twisted_dist.launchers.hosts.spec import HostSpec
@@ -58,6 +59,13 @@ class HostOptions(CommandOptions):
             None,
             "Python on the hosts (default: the path of this one, or python3 there)",
         ],
+        [
+            "interface",
+            None,
+            None,
+            "Network by which hosts know each other: an interface's name (ib0) or a subnet "
+            "(10.1.0.0/16); default: where each was reached over SSH",
+        ],
         ["activate", None, None, "Shell command that is run first there: 'conda activate x'"],
         ["min-workers", None, 1, "Workers without which it ends with an error", positive],
         ["memory-limit", None, None, "As dworker has it"],
@@ -86,6 +94,7 @@ class HostOptions(CommandOptions):
         self.fingerprints: list[str] = []
         self.specs: list[HostSpec] = []
         self.plan: Plan | None = None
+        self.interface = ""
 
     def opt_env(self, text: str) -> None:
         """NAME=VALUE for the daemons; may be given more than once."""
@@ -119,6 +128,7 @@ class HostOptions(CommandOptions):
             self.specs = words(self.given_hosts)
             if self["hostfile"] is not None:
                 self.specs += self._read(Path(self["hostfile"]))
+            self.interface = checked_interface(self["interface"]) if self["interface"] else ""
             if not self.specs:
                 print(self)
                 raise SystemExit(1)
@@ -188,6 +198,7 @@ class HostOptions(CommandOptions):
             directories=() if local is None else (local,),
             ships=bool(self["bootstrap"]),
             is_insecure=self.is_insecure,
+            interface=self.interface,
         )
 
 

@@ -73,14 +73,16 @@ def new_record(options: HostOptions, request: Request, records: Records) -> Reco
         since=time(),
         is_insecure=request.is_insecure,
         is_passing=not request.plan.scheduler_port,
+        interface=request.interface,
     )
 
 
-def _network(reactor: Any, record: Record, port: int) -> Network:
+def _network(reactor: Any, record: Record, port: int, interface: str) -> Network:
     """What the hosts have in common. Raises TwistedDistError where there are no credentials."""
     home = None if record.is_insecure else Home()
     # they stay: this process is to end
-    network = Network(reactor, port, Credentials(home), passing=False)
+    interface = interface or record.interface
+    network = Network(reactor, port, Credentials(home), passing=False, interface=interface)
     if record.address:
         if home is not None and not home.network_path(record.address).exists():
             raise ClusterError(
@@ -119,7 +121,7 @@ class DetachRun:
         chance = random.Random()
         self._entrance = Entrance(reactor, ssh, asker, request.environ, chance)
         self._make_entrance = entrances(reactor, asker, request.environ, chance)
-        network = _network(reactor, record, request.plan.scheduler_port)
+        network = _network(reactor, record, request.plan.scheduler_port, request.interface)
 
         async def enter(
             place: Place, patience_s: float, failed: Callable[[SSHError], None]

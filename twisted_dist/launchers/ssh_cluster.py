@@ -22,6 +22,7 @@ from twisted_dist.launchers.cluster.plan import WorkerOptions, make_plan
 from twisted_dist.launchers.cluster.policy import Policy
 from twisted_dist.launchers.cluster.request import Request, SSHOptions
 from twisted_dist.launchers.cluster.watch import Stage, Watch
+from twisted_dist.launchers.cluster.whereabouts import checked_interface
 from twisted_dist.launchers.far_side.command import Surroundings
 from twisted_dist.launchers.hosts.hostfile import parse
 from twisted_dist.launchers.hosts.words import words
@@ -59,6 +60,7 @@ def ssh_request(
     require_all: bool = False,
     min_workers: int = 1,
     insecure: bool = False,
+    interface: str = "",
 ) -> Request:
     """What the arguments of `SSHCluster` ask for; they are named as ``dcluster``'s options.
 
@@ -93,6 +95,7 @@ def ssh_request(
         ),
         ships=bootstrap,
         is_insecure=insecure,
+        interface=checked_interface(interface) if interface else "",
     )
 
 
@@ -149,7 +152,7 @@ class AsyncSSHCluster:
         options: hostfile, scheduler, scheduler_port, nthreads, nprocs, worker_options (words
             for ``dworker``), ssh_username, ssh_port, ssh_private_key, ssh_config, ssh_command,
             accept_new, fingerprints, remote_python, activate, env, bootstrap, require_all,
-            min_workers, insecure: as ``dcluster``'s options of these names.
+            min_workers, insecure, interface: as ``dcluster``'s options of these names.
 
     Attributes:
         scheduler_address: for `Client`; "" until it has started.

@@ -178,6 +178,31 @@ def test_problems(change, column, is_fatal, what):
     assert found.todo
 
 
+@pytest.mark.parametrize(
+    ("interface", "known", "address"),
+    [
+        ("127.0.0.0/8", [], "127.0.0.1"),
+        ("127.0.0.1/32", [], "127.0.0.1"),
+        ("lo", [], "127.0.0.1"),
+        ("10.9.0.0/16", ["fe80::1", "192.0.2.7", "10.9.8.7"], "10.9.8.7"),
+        ("198.51.100.0/24", ["192.0.2.7"], None),
+        ("no-such0", [], None),
+    ],
+)
+def test_address_on_interface(interface, known, address):
+    """The address in a subnet, or on an interface of a name; None where there is none."""
+    assert probe_script.address_on(interface, known) == address
+
+
+def test_no_address_there():
+    """A host that is not in the network which was asked for is not used, and says where it is."""
+    report = evolve(GOOD, addresses=("10.1.0.2", "192.0.2.7"))
+    (problem,) = probe.problems(report, evolve(WANTED, interface="ib0"))
+    assert (problem.column, problem.is_fatal) == ("address", True)
+    assert str(problem) == "no address on ib0: give another --interface; it has 10.1.0.2, 192.0.2.7"
+    assert not probe.problems(evolve(report, inner="10.1.0.2"), evolve(WANTED, interface="ib0"))
+
+
 def test_no_problems():
     """`problems` is empty where all is well, or will be shipped."""
     assert problems(GOOD, WANTED, 4.9) == []

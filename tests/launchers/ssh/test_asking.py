@@ -143,6 +143,7 @@ def test_typed_ahead(loop, screen):
     """What was typed before the question is no answer to it."""
     asker = TerminalAsker(loop.reactor, path=screen.path)
     screen.type("rm -rf\n")
+    screen.wait("rm -rf")  # the kernel shows it when it has it: what is under way it cannot drop
     waiting = begin(loop, asker.secret, "Password: ")
     screen.wait("Password: ")
     screen.type("right\n")

@@ -61,7 +61,8 @@ class Cluster:
         self._wall = wall
         self._entrance = Entrance(reactor, request.ssh, asker, request.environ, self._chance)
         credentials = Credentials(None if request.is_insecure else Home())
-        self._network = Network(reactor, request.plan.scheduler_port, credentials)
+        port, interface = request.plan.scheduler_port, request.interface
+        self._network = Network(reactor, port, credentials, interface=interface)
         self._fleet = Fleet(
             reactor, request.plan, request.policy, self._station, self._network.locate
         )

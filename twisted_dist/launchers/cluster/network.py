@@ -21,6 +21,7 @@ class Network:
         port: of the scheduler; 0 for any.
         credentials: for everybody.
         passing: they go with this process; by default where the port is any.
+        interface: on which hosts know each other, or a subnet; "" for where each was reached.
 
     Attributes:
         address: of the scheduler; "" until it is to start.
@@ -34,10 +35,12 @@ class Network:
         credentials: Credentials,
         *,
         passing: bool | None = None,
+        interface: str = "",
     ) -> None:
         self._reactor = reactor
         self._bundling = DeferredLock()
         self.port = port
+        self.interface = interface
         self._passing = not port if passing is None else passing
         self.machine = ""
         self.credentials = credentials

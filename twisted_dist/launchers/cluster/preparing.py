@@ -131,7 +131,9 @@ class HostPreparing:
             for each in looked.problems:
                 self._watch.note(self._name, str(each))
         self.looked = looked
-        self._network.whereabouts.learn(self._name, looked.report.addresses)
+        inner = looked.report.inner
+        known = looked.report.addresses if inner is None else (inner,)
+        self._network.whereabouts.learn(self._name, known)
 
     async def _ship(self, connection: Connection, report: probe.Report) -> None:
         """Send the package there, or find that an earlier one did; use it."""
@@ -165,7 +167,11 @@ class HostPreparing:
             SSHError: no Python answers there.
         """
         asked = self._wall()
-        words = probe.arguments(ports=self._ports(), directories=self._directories)
+        words = probe.arguments(
+            ports=self._ports(),
+            directories=self._directories,
+            interface=self._network.interface,
+        )
         command = remote_command(words, self._surroundings)
         try:
             finished = await run(self._reactor, connection, command, b"", LOOK_S)
@@ -181,6 +187,7 @@ class HostPreparing:
             python=sys.version_info[:2],
             cloudpickle=_cloudpickle(),
             is_bootstrapped=would_ship,
+            interface=self._network.interface,
         )
         problems = probe.problems(report, wanted, skew_s)
         return Looked(report=report, problems=problems, skew_s=skew_s)

@@ -78,6 +78,7 @@ class Record:
         since: when it was started, in seconds since 1970.
         is_insecure: without TLS and credentials.
         is_passing: its credentials go with it.
+        interface: on which its hosts know each other, or a subnet; "" for where each is reached.
         version: of the package that started it.
         agents: that of the scheduler first, if it is there still.
     """
@@ -88,6 +89,7 @@ class Record:
     since: float
     is_insecure: bool = False
     is_passing: bool = False
+    interface: str = ""
     version: str = VERSION
     agents: tuple[RecordedAgent, ...] = ()
 
@@ -124,7 +126,7 @@ def load(text: str) -> Record:
             raise ValueError("it is of another version of this package")
         agents = tuple(_agent(each) for each in said.pop("agents"))
         record = Record(**said, agents=agents)
-        words = (record.name, record.address, record.machine, record.version)
+        words = (record.name, record.address, record.machine, record.version, record.interface)
         if not all(isinstance(each, str) for each in words):
             raise ValueError("a word is no text")
         float(record.since)

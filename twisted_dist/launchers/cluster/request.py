@@ -49,6 +49,7 @@ class Request:
         directories: on the hosts, that daemons write to.
         ships: the package is sent to hosts where it is not, or not of this version.
         is_insecure: without TLS and credentials.
+        interface: on which hosts know each other, or a subnet; "" for where each is reached.
         environ: the variables of this process, for SSH.
     """
 
@@ -59,4 +60,5 @@ class Request:
     directories: tuple[str, ...] = ()
     ships: bool = False
     is_insecure: bool = False
+    interface: str = ""
     environ: Mapping[str, str] = field(factory=lambda: dict(os.environ), repr=False)

@@ -3,13 +3,39 @@
 A host is known by the address under which it was reached over SSH, as the machine itself sees
 it: not by what the user calls it, which other hosts may not resolve, and not by a public
 address that is not the machine's own. Loopback addresses are for clusters in which all hosts
-have one.
+have one. Where SSH goes by another network than data should (``--interface``), a host is known
+by its address there.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from typing import Final
+
+from twisted_dist.errors import UsageProblem
+
+#: characters of an interface's name: Linux' IFNAMSIZ, less its end
+_LONGEST_NAME: Final = 15
+
+
+def checked_interface(text: str) -> str:
+    """An interface's name or a subnet, as hosts are asked for it.
+
+    Raises:
+        UsageProblem: it is neither.
+    """
+    if "/" in text:
+        try:
+            return str(ipaddress.IPv4Network(text, strict=False))
+        except ValueError as problem:
+            raise UsageProblem(f"--interface: {problem}") from None
+    if not text or len(text) > _LONGEST_NAME or not text.isprintable() or " " in text:
+        raise UsageProblem(
+            f"--interface: {text!r} is neither an interface's name, such as ib0, nor a subnet, "
+            "such as 10.1.0.0/16"
+        )
+    return text
 
 
 def _is_loopback(address: str) -> bool:

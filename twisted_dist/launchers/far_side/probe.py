@@ -47,6 +47,7 @@ def arguments(
     ports: Sequence[tuple[str, int]] = (),
     directories: Sequence[str] = (),
     names: Sequence[str] = NEEDED,
+    interface: str = "",
 ) -> list[str]:
     """Of the Python there, for `remote_command`; it takes no standard input.
 
@@ -54,8 +55,14 @@ def arguments(
         ports: addresses and ports to listen on; an empty address for every interface.
         directories: that will be written to; ``~`` is the home directory there.
         names: distributions whose versions are asked for.
+        interface: of which the address is asked for: its name, or a subnet; "" for none.
     """
-    request = {"ports": list(ports), "directories": list(directories), "names": list(names)}
+    request = {
+        "ports": list(ports),
+        "directories": list(directories),
+        "names": list(names),
+        "interface": interface,
+    }
     script = inspect.getsource(probe_script)
     filled = {"marker": MARKER, "script": script, "request": json.dumps(request)}
     return ["-c", _WRAPPED % filled]
@@ -79,6 +86,7 @@ class Report:
         cores: that the user's processes may use.
         memory_bytes: of the machine; None where it does not tell.
         addresses: of the machine, the one that was reached over SSH first.
+        inner: its address on the interface that was asked for; None where there is none.
         ports: ``{(address, port): why nobody can listen there}``, empty where one can.
         directories: ``{path as asked: why nothing can be written there}``, empty likewise.
     """
@@ -96,6 +104,7 @@ class Report:
     cores: int = 1
     memory_bytes: int | None = None
     addresses: tuple[str, ...] = ()
+    inner: str | None = None
     ports: Mapping[tuple[str, int], str] = field(factory=dict)
     directories: Mapping[str, str] = field(factory=dict)
 
@@ -141,6 +150,7 @@ def _report(said: Mapping[str, Any]) -> Report:
         cores=int(said["cores"]),
         memory_bytes=None if said["memory_bytes"] is None else int(said["memory_bytes"]),
         addresses=tuple(map(str, said["addresses"])),
+        inner=_text(said["inner"]),
         ports={(str(host), int(port)): str(why) for host, port, why in said["ports"]},
         directories={str(path): str(why) for path, why in said["directories"]},
     )
@@ -182,12 +192,14 @@ class Wanted:
         python: whose pickled functions are to be read there: the client's, two numbers.
         cloudpickle: its version, likewise; None for any.
         is_bootstrapped: the package is shipped there: it need not be there.
+        interface: on which it is to have an address, or the subnet; "" for any.
     """
 
     package: str = VERSION
     python: tuple[int, int]
     cloudpickle: str | None = None
     is_bootstrapped: bool = False
+    interface: str = ""
 
 
 @frozen
@@ -195,7 +207,8 @@ class Problem:
     """One thing that is not as it should be on a host.
 
     Attributes:
-        column: of the table: ``python``, ``package``, ``port``, ``clock`` or ``directory``.
+        column: of the table: ``python``, ``package``, ``port``, ``clock``; or ``directory``,
+            ``address``, which have none there.
         what: is wrong.
         todo: what to do about it.
         is_fatal: whether daemons will not run there, or not as they were asked to.
@@ -228,6 +241,11 @@ def problems(report: Report, wanted: Wanted, skew_s: float = 0.0) -> list[Proble
             )
         ]
     found = _of_package(report, wanted)
+    if wanted.interface and report.inner is None:
+        where = "in" if "/" in wanted.interface else "on"
+        has = ", ".join(report.addresses) or "none that it tells"
+        what = f"no address {where} {wanted.interface}"
+        found.append(Problem("address", what, f"give another --interface; it has {has}"))
     for (host, port), why in report.ports.items():
         if why:
             where = f"{host}:{port}" if host else str(port)

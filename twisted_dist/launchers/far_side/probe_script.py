@@ -135,8 +135,43 @@ def addresses() -> "list[str]":
     return sorted(set(found), key=found.index)
 
 
+#: of Linux' ioctl: an interface's address
+SIOCGIFADDR = 0x8915
+
+
+def address_on(interface: str, known: "list[str]") -> "str | None":
+    """The machine's IPv4 address on an interface, by its name, or in a subnet (10.1.0.0/16)."""
+    import ipaddress
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        if "/" not in interface:
+            return _address_of_interface(asking, interface)
+        subnet = ipaddress.IPv4Network(interface)
+        for each in known:
+            if ":" not in each and ipaddress.IPv4Address(each) in subnet:
+                return each
+        try:
+            asking.connect((str(subnet[min(1, subnet.num_addresses - 1)]), 9))  # sends nothing
+        except OSError:
+            return None
+        own = str(asking.getsockname()[0])
+        return own if ipaddress.IPv4Address(own) in subnet else None
+
+
+def _address_of_interface(asking: socket.socket, name: str) -> "str | None":
+    try:
+        import fcntl
+        import struct
+
+        wanted = struct.pack("256s", os.fsencode(name)[:15])
+        return socket.inet_ntoa(fcntl.ioctl(asking.fileno(), SIOCGIFADDR, wanted)[20:24])
+    except (ImportError, OSError):
+        return None
+
+
 def answer(request: "dict[str, Any]") -> "dict[str, Any]":
     """All that is asked for."""
+    known = addresses()
     return {
         "python": list(sys.version_info[:3]),
         "implementation": sys.implementation.name,
@@ -149,7 +184,8 @@ def answer(request: "dict[str, Any]") -> "dict[str, Any]":
         "home": os.path.expanduser("~"),
         "cores": cores(),
         "memory_bytes": memory(),
-        "addresses": addresses(),
+        "addresses": known,
+        "inner": address_on(request["interface"], known) if request["interface"] else None,
         "ports": [[host, port, port_problem(host, port)] for host, port in request["ports"]],
         "directories": [[str(p), directory_problem(str(p))] for p in request["directories"]],
         # last: what comes before takes its time
