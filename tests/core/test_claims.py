@@ -3,7 +3,7 @@
 import pytest
 
 from tests.core.test_coordination import A, B, Desk, submit
-from tests.core.test_policies import FIRST, given, kinds
+from tests.core.test_policies import FIRST, copies, given, kinds
 from tests.support.stimuli import DIGEST, submitted
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
@@ -166,6 +166,26 @@ def test_result_of_an_older_attempt(desk):
     assert {(w, n) for w, n, _ in forgotten(out)} == {(W, FIRST), (W, FIRST + 1)}
     assert all(attempt >= 1 for _, _, attempt in forgotten(out))
     assert [each.id for each in state.tasks[FIRST].who_has] == [X]
+
+
+def test_old_copy_beside_a_new_one_that_is_asked_for(desk):
+    """Who comes with an old copy, and is asked for one, holds one when it has fetched it anew."""
+    desk.come(X)
+    desk.live(GRACE_S + 1)
+    desk.return_client()
+    desk.tell(submitted(A, FIRST))
+    task = desk.core.state.tasks[FIRST]
+    desk.tell(s.TasksFinished(X, [FIRST], [task.attempt], [8], [10], [None]))
+    desk.tell(s.Asked(A, 1, "replicate", "", b"", [FIRST], 2, -1.0))
+    out = desk.tell(s.WorkerJoined(W, "h:2", "w2", 1, {}, claims=True))
+    assert copies(out) == [(W, "h:3", [FIRST])]
+    out = desk.tell(s.ResultsClaimed(W, [FIRST], [0], [8]))
+    assert [(w, n) for w, n, _ in forgotten(out)] == [(W, FIRST)]
+    out = desk.tell(s.ReplicasAdded(W, [FIRST]))  # it says so of what it is about to forget
+    assert [each.id for each in task.who_has] == [X]
+    assert copies(out) == [(W, "h:3", [FIRST])]
+    desk.tell(s.ReplicasAdded(W, [FIRST]))
+    assert [each.id for each in task.who_has] == [X, W]
 
 
 def test_result_that_nobody_wants_any_more(desk):

@@ -123,12 +123,20 @@ class Questions:
             answer.callback(result)
 
     def ask_again(self, send: Callable[[bytes], None]) -> None:
-        """The scheduler has begun anew: ask what may be asked twice; the rest fails."""
+        """The scheduler has begun anew: ask what may be asked twice; the rest fails.
+
+        What had not been sent by then may still be done, and answered: who takes late answers
+        stays, until this comes again.
+        """
         for payload in self._asked.values():
             send(payload)
         for request in [each for each in self._waiting if each not in self._asked]:
-            answer, _late = self._waiting.pop(request, (None, None))
-            if answer is not None and not answer.called:
+            answer, late = self._waiting.get(request, (None, None))
+            if answer is None:
+                continue  # who was told before has closed all
+            if answer.called or late is None:
+                del self._waiting[request]
+            if not answer.called:
                 told = f"the scheduler at {self._address} has begun anew"
                 answer.errback(ConnectionClosedError(f"{told}; whether it was done is unknown"))
 
@@ -137,4 +145,5 @@ class Questions:
         self._asked.clear()
         waiting, self._waiting = self._waiting, {}
         for each, _late in waiting.values():
-            each.errback(ConnectionClosedError(text))
+            if not each.called:
+                each.errback(ConnectionClosedError(text))

@@ -258,7 +258,7 @@ class Claims:
                 task.attempt = max(task.attempt, held.attempt)
                 add_holder(task, worker)
             else:
-                state.outbox.release_attempt(worker, task.id, max(task.attempt, held.attempt))
+                self._refuse(worker, task, held)
         elif task.state in (WAITING, QUEUED, NO_WORKER) or (
             task.state is RELEASED and (task.wanted_by or task.waiters)
         ):
@@ -272,9 +272,18 @@ class Claims:
                     dep.waiters += 1
             remember(state, task, worker, None)
         else:
-            state.outbox.release_attempt(worker, task.id, max(task.attempt, held.attempt))
+            self._refuse(worker, task, held)
             if task.state is RELEASED:
                 release_if_unneeded(state, task)
+
+    def _refuse(self, worker: SchedulerWorker, task: SchedulerTask, held: Held) -> None:
+        """Have a worker forget a result that it claims.
+
+        It may have been told before to fetch that: then it says that it has it, which is true of
+        what it is about to forget.
+        """
+        worker.fetching.pop(task.id, None)
+        self._state.outbox.release_attempt(worker, task.id, max(task.attempt, held.attempt))
 
     def _adopt_running(self, worker: SchedulerWorker, task: SchedulerTask, attempt: int) -> None:
         state = self._state
