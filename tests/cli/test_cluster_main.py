@@ -29,6 +29,8 @@ def run(*words):
         (("add", "h1", "--scheduler", "h2"), "--scheduler"),
         (("h1", "--cluster", "x"), "--detach"),
         (("h1", "--detach", "--log-directory", "x"), "--log-directory"),
+        (("h1", "--interface", ""), "neither an interface's name"),
+        (("h1", "--interface", "10.1.0.0/99"), "--interface: '10.1.0.0/99' is no subnet"),
     ],
 )
 def test_usage(capsys, words, said):

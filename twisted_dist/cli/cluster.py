@@ -128,7 +128,8 @@ class HostOptions(CommandOptions):
             self.specs = words(self.given_hosts)
             if self["hostfile"] is not None:
                 self.specs += self._read(Path(self["hostfile"]))
-            self.interface = checked_interface(self["interface"]) if self["interface"] else ""
+            if self["interface"] is not None:
+                self.interface = checked_interface(self["interface"])
             if not self.specs:
                 print(self)
                 raise SystemExit(1)

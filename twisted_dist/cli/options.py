@@ -102,7 +102,7 @@ class CommandOptions(usage.Options):
         arguments = sys.argv[1:] if options is None else list(options)
         try:
             pairs, words = getopt.gnu_getopt(arguments, self.shortOpt, self.longOpt)
-            flat = [part for pair in pairs for part in pair if part]
+            flat = [part for pair in pairs for part in (pair if self._takes(pair[0]) else pair[:1])]
             super().parseOptions([*flat, "--", *words])
             self.parsed(pairs, words)
         except getopt.GetoptError as problem:
@@ -110,6 +110,12 @@ class CommandOptions(usage.Options):
         except usage.UsageError as problem:
             told = str(problem).removeprefix("Parameter type enforcement failed: ")
             self.refuse("too many words" if told == "Wrong number of arguments." else told)
+
+    def _takes(self, option: str) -> bool:
+        """Whether a value follows: an empty one is one, too."""
+        if option.startswith("--"):
+            return f"{option[2:]}=" in self.longOpt
+        return f"{option[1:]}:" in self.shortOpt
 
     def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
         """The command line was read and can be meant: options with values, and the rest."""
@@ -134,6 +140,12 @@ class DaemonOptions(CommandOptions):
 
     #: what it is
     description = ""
+
+    def _takes(self, option: str) -> bool:
+        """Whether a value follows: an empty one is one, too."""
+        if option.startswith("--"):
+            return f"{option[2:]}=" in self.longOpt
+        return f"{option[1:]}:" in self.shortOpt
 
     def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
         """Print the unit that was asked for."""

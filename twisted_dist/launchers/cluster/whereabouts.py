@@ -29,7 +29,7 @@ def checked_interface(text: str) -> str:
         try:
             return str(ipaddress.IPv4Network(text, strict=False))
         except ValueError as problem:
-            raise UsageProblem(f"--interface: {problem}") from None
+            raise UsageProblem(f"--interface: {text!r} is no subnet: {problem}") from None
     if not text or len(text) > _LONGEST_NAME or not text.isprintable() or " " in text:
         raise UsageProblem(
             f"--interface: {text!r} is neither an interface's name, such as ib0, nor a subnet, "
