@@ -1,5 +1,6 @@
 """The system's ssh as a client: what only it can do, and how it fails."""
 
+import getpass
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from twisted.internet.defer import Deferred
 from tests.support.daemons import PATIENCE_S
 from tests.support.misdeeds import is_gone, until
 from tests.support.sshd import available, serving
-from tests.support.sshkeys import Agent, fingerprint, make_key
+from tests.support.sshkeys import Agent, fingerprint, make_key, public
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.config import Resolver
@@ -225,6 +226,34 @@ def test_agent(way, tmp_path):
     with Agent(tmp_path / "agent", key) as agent:
         more = [f"IdentityAgent {agent.path}", "IdentitiesOnly no"]
         assert way.enter(more=more) == "h1"
+
+
+def _certify(authority, name, key, *how):
+    """Have a key of a host's or user's signed: its certificate is beside it."""
+    words = ["ssh-keygen", "-q", "-s", authority, "-I", name, "-n", name, *how, f"{key}.pub"]
+    subprocess.run(list(map(str, words)), check=True, timeout=60)
+
+
+def test_certificates(tmp_path):
+    """A user is let in by a certificate, and a host known by one; without it, neither."""
+    authority, key = make_key(tmp_path / "authority"), make_key(tmp_path / "id")
+    lines = [f"TrustedUserCAKeys {authority}.pub"]
+    with serving(tmp_path / "d", 1, lines_of={1: lines}) as sshds, ReactorThread() as loop:
+        way, host = Way(loop, sshds), sshds[1]
+        for each in host.host_keys():
+            _certify(authority, host.address, each, "-h")
+            lines.append(f"HostCertificate {each}-cert.pub")
+        host.kill()
+        sshds.start(1)
+        way.has_key = False
+        known = tmp_path / "known"
+        known.write_text(f"@cert-authority * {public(authority)}\n", encoding="ascii")
+        more = [f"UserKnownHostsFile {known}"]
+        assert way.refused(key=str(key), more=more).kind == "auth"
+        _certify(authority, getpass.getuser(), key)
+        assert way.enter(key=str(key), more=more) == "h1"
+        known.write_text("", encoding="ascii")
+        assert way.refused(key=str(key), more=more).kind == "host-key"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="accounts of hosts need root")
