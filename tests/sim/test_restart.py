@@ -6,6 +6,8 @@ import pytest
 
 from tests.support import simtasks as t
 from tests.support.simcluster import SimCluster
+from twisted_dist.core.claims import GRACE_S
+from twisted_dist.services.members import QUIET_S
 
 
 @pytest.fixture
@@ -49,6 +51,19 @@ def test_long_tasks_go_on(cluster):
     assert max(cluster.world.begun.values()) == 1
     assert cluster.net.clock.rightNow < 15.0
     del xs
+    left_clean(cluster, client)
+
+
+def test_one_after_the_other(cluster):
+    """A scheduler whose members have all been back for a while is soon replaced by another."""
+    client = cluster.client()
+    cluster.net.run_for(QUIET_S + 0.5)
+    for n in range(4):
+        cluster.wait(cluster.restart_scheduler(1.0))
+        since = cluster.net.clock.rightNow
+        assert cluster.wait(client.submit(t.double, n).result()) == 2 * n
+        assert cluster.net.clock.rightNow - since < GRACE_S / 2
+        cluster.net.run_for(QUIET_S + 0.5)
     left_clean(cluster, client)
 
 

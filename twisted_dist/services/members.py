@@ -10,6 +10,7 @@ from random import Random, SystemRandom
 from typing import Any, Final, Protocol
 
 from twisted.internet import task
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twisted_dist.access.roles import ADMIN, MAY_REGISTER, MAY_SUBMIT, MAY_WORK
@@ -37,6 +38,9 @@ MOST_FIRST: Final = 2**22
 #: more than anybody can mean; an attempt's number has to stay one of a message's integers
 MOST_GENERATION: Final = 2**40
 MOST_PEERS: Final = 2**30
+#: seconds without a worker coming or going until all are told how many there are: once for a
+#: hundred that come together, and before somebody who starts schedulers that end starts another
+QUIET_S: Final = 1.0
 MOST_NUMBER: Final = 2 ** (63 - CLIENT_SHIFT) - 1
 
 
@@ -110,7 +114,8 @@ class Members:
         #: how many workers all were told that there are (0 while that changes: nobody is to
         #: wait for fewer than there were), and in which generation
         self._told_peers = (0, 0)
-        self._has_changed = False
+        #: tells them, when no worker has come or gone for a while
+        self._counting: IDelayedCall | None = None
 
     def responders(self) -> dict[type, Responder]:
         """The commands by which members come."""
@@ -131,6 +136,9 @@ class Members:
         """Send all away; *returns* where they may wait for another scheduler."""
         if self._beat.running:
             self._beat.stop()
+        if self._counting is not None:
+            self._counting.cancel()
+            self._counting = None
         self._shelf.close()
         self.errands.close()
         self._deaths.close()
@@ -174,9 +182,12 @@ class Members:
     def _tick(self) -> None:
         self.notice_stall()
         self._sessions.beat()
-        if not self._has_changed:
+        if self._counting is None:  # what is told here is that a generation has begun
             self._tell_peers(len(self.workers))
-        self._has_changed = False
+
+    def _count(self) -> None:
+        self._counting = None
+        self._tell_peers(len(self.workers))
 
     def _tell_peers(self, workers: int) -> None:
         peers = (workers, self._core.generation)
@@ -186,8 +197,11 @@ class Members:
 
     def _workers_change(self) -> None:
         """One has come or gone."""
-        self._has_changed = True
         self._tell_peers(0)
+        if self._counting is not None:
+            self._counting.reset(QUIET_S)
+        elif self._beat.running:
+            self._counting = self._scheduler.reactor.callLater(QUIET_S, self._count)
 
     # -- coming
 
