@@ -30,6 +30,10 @@ Located: TypeAlias = tuple[Sequence[tuple[str, list[TaskId]]], Sequence[Sequence
 Locate: TypeAlias = Callable[[list[TaskId]], Awaitable[Located]]
 
 
+def _not_failed(records: dict[TaskId, Record]) -> dict[TaskId, Record]:
+    return {i: r for i, r in records.items() if r.error is None}
+
+
 class Fetcher:
     """Fills in the values of finished records, each worker asked once for all of its own."""
 
@@ -62,10 +66,12 @@ class Fetcher:
                     for own in (there, *names.get(there, ())):
                         if own in wanted:
                             wanted.pop(own).value = value
-            wanted = {i: r for i, r in wanted.items() if r.error is None}
+            wanted = _not_failed(wanted)
+            if wanted:
+                await self._pause(FIRST_PAUSE_S * 2**attempt)
+                wanted = _not_failed(wanted)  # they may have been found lost meanwhile
             if not wanted:
                 return
-            await self._pause(FIRST_PAUSE_S * 2**attempt)
         raise ConnectError(f"{len(wanted)} results could not be fetched from their workers: {why}")
 
     async def _ask_all(
