@@ -233,7 +233,7 @@ def test_interrupted(site, how):
             status, text = site.run("down")
             assert status == 0, text
         left = [each for host in site.hosts for each in host.running()]
-        assert all_gone(left), [psutil.Process(each.pid).cmdline() for each in left]
+        assert all_gone(left), list(map(sshd.words_of, left))
         assert site.files() == []
         assert list(site.home.glob("clusters/*.json")) == []
 
