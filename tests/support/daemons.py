@@ -125,5 +125,10 @@ def starting() -> Iterator:
 
 
 def all_gone(processes: Sequence[psutil.Process]) -> bool:
-    """Whether they all end within the patience."""
-    return not psutil.wait_procs(processes, timeout=PATIENCE_S)[1]
+    """Whether they all end within the patience; who does not is printed, as it is then."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    for each in alive:
+        with contextlib.suppress(psutil.Error):
+            words = each.cmdline()
+            print(f"{each.pid}, of {each.ppid()}, is {each.status()} still: {words}")
+    return not alive
