@@ -141,12 +141,6 @@ class DaemonOptions(CommandOptions):
     #: what it is
     description = ""
 
-    def _takes(self, option: str) -> bool:
-        """Whether a value follows: an empty one is one, too."""
-        if option.startswith("--"):
-            return f"{option[2:]}=" in self.longOpt
-        return f"{option[1:]}:" in self.shortOpt
-
     def parsed(self, pairs: list[tuple[str, str]], words: list[str]) -> None:
         """Print the unit that was asked for."""
         if self["stdin-silence"] is not None and not self["until-stdin-closes"]:

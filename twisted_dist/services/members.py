@@ -38,10 +38,10 @@ MOST_FIRST: Final = 2**22
 #: more than anybody can mean; an attempt's number has to stay one of a message's integers
 MOST_GENERATION: Final = 2**40
 MOST_PEERS: Final = 2**30
+MOST_NUMBER: Final = 2 ** (63 - CLIENT_SHIFT) - 1
 #: seconds without a worker coming or going until all are told how many there are: once for a
 #: hundred that come together, and before somebody who starts schedulers that end starts another
 QUIET_S: Final = 1.0
-MOST_NUMBER: Final = 2 ** (63 - CLIENT_SHIFT) - 1
 
 
 class Decider(Protocol):
