@@ -20,6 +20,7 @@ from tests.support.sshkeys import Agent, fingerprint, make_key, public
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh.config import Resolver
+from twisted_dist.launchers.ssh.interface import How
 from twisted_dist.launchers.ssh.openssh import OpenSSHClient
 from twisted_dist.launchers.ssh.settings import Strictness
 
@@ -323,6 +324,38 @@ def test_no_program(way):
 
     with pytest.raises(SSHError, match="install the OpenSSH client"):
         way._loop.call(work)
+
+
+def test_close_after_loss(way):
+    """Closing waits for commands that learn late that their connection is lost."""
+
+    def sessions():
+        below = psutil.Process().children(recursive=True)
+        return [each for each in below if "ControlMaster=no" in each.cmdline()]
+
+    async def enter():
+        reactor = way._loop.reactor
+        client = OpenSSHClient(reactor, None, environ=os.environ)
+        resolver = Resolver(reactor, environ=os.environ, config_file=str(way._sshds.config))
+        connection = await client.connect(await resolver.resolve("h1"))
+        return client, connection, await connection.start("cat", print, print)
+
+    async def leave(client, connection, command):
+        told = []
+        command.ended().addCallback(told.append)
+        await connection.lost().addTimeout(PATIENCE_S, way._loop.reactor)
+        before = list(told)
+        await client.close().addTimeout(PATIENCE_S, way._loop.reactor)
+        return before, told
+
+    held = way._loop.call(lambda: Deferred.fromCoroutine(enter()))
+    (session,) = sessions()
+    session.suspend()
+    way._sshds[1].kill_sessions()
+    before, told = way._loop.call(lambda: Deferred.fromCoroutine(leave(*held)))
+    assert before == []
+    assert [each.how for each in told] == [How.LOST]
+    assert is_gone(session)
 
 
 #: enters a host, starts something, and tells the processes of both sides

@@ -131,7 +131,9 @@ class OpenSSHClient:
         was_right = False
         connection.begin(text, variables)
         self._connections.add(connection)
-        connection.lost().addCallback(lambda _: self._connections.discard(connection))
+        # its commands are told of its end by processes of their own, somewhat later
+        gone = connection.lost().addCallback(lambda _: connection.close())
+        gone.addCallback(lambda _: self._connections.discard(connection))
         try:
             await patience.limit(connection.ready)
             was_right = True
@@ -151,7 +153,7 @@ class OpenSSHClient:
     async def _close(self) -> None:
         place, questions = self._place, self._questions
         self._place = self._questions = None
-        await defer.gatherResults([each.close() for each in self._connections])
+        await defer.gatherResults([each.close() for each in tuple(self._connections)])
         if questions is not None:
             await questions.close()
         if place is not None:

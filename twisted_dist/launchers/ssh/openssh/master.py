@@ -23,7 +23,7 @@ from twisted_dist.launchers.ssh.settings import HostSettings
 
 #: seconds until a server must have started a command
 START_S: Final = 30.0
-#: seconds until ``ssh`` must have ended when it was told to
+#: seconds until each ``ssh`` must have ended when it was told to, or when its connection has
 CLOSE_S: Final = 2.0
 #: seconds after its end that others may have its pipes: an ``ssh`` on the way stays if the user
 #: has it so (ControlPersist)
@@ -121,16 +121,14 @@ class OpenSSHConnection(ApartProtocol):
         return self._loss.when_known()
 
     def close(self) -> Deferred[None]:
-        """End it, with whatever runs in it; fires when ``ssh`` has ended. Idempotent."""
-        lost = self.lost()
+        """End it, with whatever runs in it; fires when each ``ssh`` has ended. Idempotent."""
+        gone: list[Deferred[Any]] = [self.lost(), *(each.ended() for each in self._commands)]
         if self._reason is None and not self._is_closing:
             self._is_closing = True
             if self.transport is not None:
                 kill_group(self.transport, "TERM")
-            late = self._reactor.callLater(CLOSE_S, self._kill)
-            lost.addBoth(lambda _: late.cancel() if late.active() else None)
-        gone: list[Deferred[Any]] = [lost, *(each.ended() for each in self._commands)]
-        return defer.gatherResults(gone).addCallback(lambda _: None)
+        late = self._reactor.callLater(CLOSE_S, self._kill_all)
+        return defer.gatherResults(gone).addBoth(lambda _: late.cancel() if late.active() else None)
 
     # -- the process --
 
@@ -181,6 +179,11 @@ class OpenSSHConnection(ApartProtocol):
         self._loss.tell(self._reason)
         if not self.ready.called:
             self.ready.errback(entering_error(self._settings, text, how))
+
+    def _kill_all(self) -> None:
+        self._kill()
+        for each in tuple(self._commands):
+            each.close()
 
     def _kill(self) -> None:
         if self.transport is not None:
