@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from tests.support import hosts as network
 from tests.support import sshd
-from tests.support.daemons import BIN, PATIENCE_S
+from tests.support.daemons import BIN, PATIENCE_S, still_there
 from twisted_dist.launchers.cluster.far_daemon import SILENCE_S
 
 pytestmark = [
@@ -68,7 +67,7 @@ def cluster(start, hosts, sshds, tmp_path):
     yield run
     left = [each for host in sshds for each in host.running()]
     # a daemon whose link was cut ends when it has heard nothing for a while
-    assert not psutil.wait_procs(left, timeout=SILENCE_S + PATIENCE_S)[1]
+    assert not still_there(left, SILENCE_S + PATIENCE_S)
 
 
 def work(hosts, workers=4, where=None, address="192.168.0.1:8786"):

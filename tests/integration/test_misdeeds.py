@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from tests.support import misdeeds as tasks
-from tests.support.daemons import PATIENCE_S, starting
-from tests.support.misdeeds import FLOOD_BYTES, NAME, SLACK_S, Network, begun, is_gone, size, until
+from tests.support.daemons import PATIENCE_S, is_gone, starting
+from tests.support.misdeeds import FLOOD_BYTES, NAME, SLACK_S, Network, begun, size, until
 from twisted_dist.errors import TaskKilledError
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from attrs import evolve
 from twisted.internet import defer, task
 from twisted.internet.defer import Deferred
 
-from tests.support.daemons import PATIENCE_S
-from tests.support.misdeeds import is_gone, until
+from tests.support.daemons import PATIENCE_S, is_gone
+from tests.support.misdeeds import until
 from tests.support.sshd import available, serving
 from twisted_dist import ReactorThread
 from twisted_dist.errors import SSHError

@@ -13,8 +13,8 @@ import pytest
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
-from tests.support.daemons import PATIENCE_S
-from tests.support.misdeeds import is_gone, until
+from tests.support.daemons import PATIENCE_S, is_gone
+from tests.support.misdeeds import until
 from tests.support.sshd import available, serving
 from tests.support.sshkeys import Agent, fingerprint, make_key, public
 from twisted_dist import ReactorThread

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.daemons import BIN, PATIENCE_S
+from tests.support.daemons import BIN, PATIENCE_S, still_there
 from twisted_dist import Client
 from twisted_dist.access.home import Home, machine_name
 from twisted_dist.access.network import Network
@@ -171,7 +171,7 @@ def test_read_before_it_goes_to_the_background(launch, tmp_path):
     try:
         with Client(address, access=access) as client:
             client.shutdown()
-        psutil.wait_procs([psutil.Process(int(pidfile.read_text()))], PATIENCE_S)
+        assert not still_there([psutil.Process(int(pidfile.read_text()))], PATIENCE_S)
     except (psutil.NoSuchProcess, FileNotFoundError):
         pass  # it has ended already
     assert not pidfile.exists()

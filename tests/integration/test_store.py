@@ -9,8 +9,8 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.support.daemons import PATIENCE_S, all_gone, starting
-from tests.support.misdeeds import SCHEDULER, is_gone, until
+from tests.support.daemons import PATIENCE_S, all_gone, is_gone, starting
+from tests.support.misdeeds import SCHEDULER, until
 from tests.support.shared import (
     MIB,
     inodes,

@@ -6,11 +6,12 @@ import contextlib
 import os
 import queue
 import re
+import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,41 @@ def starting() -> Iterator:
             daemon.close()
 
 
-def all_gone(processes: Sequence[psutil.Process]) -> bool:
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; one that waits to be reaped has.
+
+    Orphans may wait for that for seconds, or for ever: not every machine's first process hurries.
+    """
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
+    except psutil.NoSuchProcess:
+        return True
+
+
+def still_there(processes: Iterable[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those that have not ended in time."""
+    deadline = time.monotonic() + within_s
+    return [each for each in processes if not _ends(each, deadline)]
+
+
+def _ends(process: psutil.Process, deadline: float) -> bool:
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not is_gone(process):  # the number is this process's, and stays so
+            waiting = select.poll()
+            waiting.register(descriptor, select.POLLIN)
+            waiting.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        return is_gone(process)
+    finally:
+        os.close(descriptor)
+
+
+def all_gone(processes: Iterable[psutil.Process]) -> bool:
     """Whether they all end within the patience; who does not is printed, as it is then."""
-    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    alive = still_there(processes, PATIENCE_S)
     for each in alive:
         with contextlib.suppress(psutil.Error):
             words = each.cmdline()

@@ -67,14 +67,6 @@ def begun(path):
     return len([*path.parent.glob(f"{path.name}-*")])
 
 
-def is_gone(process):
-    """Whether a process has ended; one that waits to be reaped has."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE or not process.is_running()
-    except psutil.NoSuchProcess:
-        return True
-
-
 # -- tasks
 
 

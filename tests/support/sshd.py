@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.daemons import PATIENCE_S
+from tests.support.daemons import PATIENCE_S, still_there
 from tests.support.hosts import Hosts
 from tests.support.sshkeys import make_key, public
 
@@ -382,7 +382,7 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
     for each in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
-    psutil.wait_procs(processes, timeout=PATIENCE_S)
+    still_there(processes, PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from twisted.internet import reactor  # noqa: TID251 - programs are run
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
-from tests.support.misdeeds import is_gone, until
+from tests.support.daemons import is_gone
+from tests.support.misdeeds import until
 from twisted_dist.errors import SSHError
 from twisted_dist.launchers.ssh import config as module
 from twisted_dist.launchers.ssh.config import Resolver, resolve
