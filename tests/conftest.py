@@ -3,6 +3,9 @@
 import hypothesis
 import pytest
 
+# what fails there says with what values, too
+pytest.register_assert_rewrite("tests.support")
+
 # How long an example takes, and is made, depends on what else the machine does: to fail by that
 # is to fail at random. Figures come from benchmarks; what hangs, pytest-timeout finds.
 hypothesis.settings.register_profile(

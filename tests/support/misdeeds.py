@@ -319,6 +319,8 @@ class Network:
         try:
             with self.others():
                 yield
+                # a process that is killed may have the neighbour begun again a while later
+                until(lambda: begun(place / "neighbour") >= times)
                 (place / "over").touch()
             assert future.result(PATIENCE_S) == times
         finally:
