@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.sharing import copy, descriptors, nothing_left_open
 from twisted_dist.segments import mapping as mappings_module
+from twisted_dist.segments import memory as memory_module
 from twisted_dist.segments.files import CAN_SHARE, File, lock_to_write, on_disk, reopen
 from twisted_dist.segments.mapping import COPIED_BYTES, KEPT_MAPPINGS, Mappings
 from twisted_dist.segments.pool import SegmentPool
@@ -257,7 +258,7 @@ def test_no_memory_to_map_into(pool, mappings, monkeypatch):
     segment = pool.write([large(1)])
     before = descriptors()
     monkeypatch.setattr(
-        mappings_module._libc, "mmap", lambda *args: mappings_module._FAILED, raising=False
+        memory_module._libc, "mmap", lambda *args: memory_module._FAILED, raising=False
     )
     with pytest.raises(OSError, match="cannot map"):
         load(mappings, segment)

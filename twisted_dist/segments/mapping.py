@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, Final
 
 from twisted_dist.segments.files import Identity, has_room, is_still, lock_to_read, unlock
+from twisted_dist.segments.memory import map_to_read, unmap
 from twisted_dist.segments.segment import Segment, offsets, open_place, span
 
 #: values up to this size are copied: that is quicker than mapping them
@@ -27,20 +28,6 @@ KEPT_BYTES: Final = 256 * 2**20
 KEPT_MAPPINGS: Final = 16
 #: mappings of values at a time, each with its descriptor; beyond that, values are copied
 MOST_MAPPINGS: Final = 256
-_PROT_READ: Final = 1
-_MAP_SHARED: Final = 1
-_FAILED: Final = ctypes.c_void_p(-1).value
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class _Mapping:
@@ -51,11 +38,7 @@ class _Mapping:
     def __init__(self, segment: Segment) -> None:
         fd = segment.file.fd
         self.size = os.fstat(fd).st_size
-        address = _libc.mmap(None, self.size, _PROT_READ, _MAP_SHARED, fd, 0)
-        if address == _FAILED:
-            number = ctypes.get_errno()
-            raise OSError(number, f"cannot map {self.size} bytes: {os.strerror(number)}")
-        self.address: int = address
+        self.address = map_to_read(fd, 0, self.size)
         self.segment = segment
         self.users = 0
         #: a copy of this process has it too, so that its lock must not be ended here
@@ -63,7 +46,7 @@ class _Mapping:
 
     def unmap(self) -> None:
         """Nothing may refer to it."""
-        _libc.munmap(self.address, self.size)
+        unmap(self.address, self.size)
 
 
 class Mappings:

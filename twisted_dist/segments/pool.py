@@ -12,9 +12,10 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted_dist.segments.files import File, Identity, in_memory, is_still, lock_to_write, unlock
+from twisted_dist.segments.large_pages import LargePages
 from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag, offsets, span
 
 #: bytes and files that are kept for later values, at most
@@ -26,14 +27,29 @@ _ROOMY: Final = 2
 _WRITE_BYTES: Final = 16 * 2**20
 
 
+class _Kept(NamedTuple):
+    """A file that nobody refers to; as of `_Pooled`."""
+
+    fd: int
+    size: int
+    large: int
+    identity: Identity
+
+
 class _Pooled(File):
-    """A file that goes back to its pool."""
+    """A file that goes back to its pool.
 
-    __slots__ = ("copies", "pool", "size")
+    Attributes:
+        size: its bytes.
+        large: how many of these `LargePages` has seen to.
+    """
 
-    def __init__(self, fd: int, size: int, pool: SegmentPool) -> None:
+    __slots__ = ("copies", "large", "pool", "size")
+
+    def __init__(self, fd: int, size: int, pool: SegmentPool, large: int = 0) -> None:
         super().__init__(fd)
         self.size = size
+        self.large = large
         self.pool = pool
         self.copies = pool.copies
 
@@ -43,7 +59,7 @@ class _Pooled(File):
             super().close()
             return
         # called wherever the last reference goes, in any thread: so no lock is taken here
-        self.pool.returned.append((self.fd, self.size, self.identity))
+        self.pool.returned.append(_Kept(self.fd, self.size, self.large, self.identity))
         if len(self.pool.returned) > KEPT_FILES or not self.pool.kept_bytes:
             self.pool.tidy_if_free()
 
@@ -54,13 +70,15 @@ class SegmentPool:
     Attributes:
         returned: files of segments that this process has let go of.
         kept_bytes: how much is kept of these.
+        pages: has those that are used again in large ones.
         copies: how many forks this process is away from that which made the pool.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._kept: list[tuple[int, int, Identity]] = []
-        self.returned: deque[tuple[int, int, Identity]] = deque()
+        self._kept: list[_Kept] = []
+        self.returned: deque[_Kept] = deque()
+        self.pages = LargePages()
         self.kept_bytes = KEPT_BYTES
         self.copies = 0
         _everywhere.add(self)
@@ -81,17 +99,10 @@ class SegmentPool:
 
     def _take(self, size: int) -> File:
         """A file of *size* bytes or more that nobody reads."""
-        with self._lock:
-            self._gather()
-            fitting = [each for each in self._kept if size <= each[1] <= _ROOMY * size]
-            for fd, room, identity in sorted(fitting, key=lambda each: each[1]):
-                self._kept.remove((fd, room, identity))
-                if not is_still(fd, identity):
-                    continue  # user code has closed it, and the number may be anything's
-                if lock_to_write(fd):
-                    return _Pooled(fd, room, self)
-                self._kept.insert(0, (fd, room, identity))
-            self._trim()
+        again = self._take_kept(size)
+        if again is not None:  # ours alone by now, so others need not wait for this
+            large = self.pages.improve(again.fd, again.large, again.size)
+            return _Pooled(again.fd, again.size, self, large)
         fd = in_memory()
         try:
             os.ftruncate(fd, size)
@@ -100,6 +111,20 @@ class SegmentPool:
             raise
         lock_to_write(fd)
         return _Pooled(fd, size, self)
+
+    def _take_kept(self, size: int) -> _Kept | None:
+        with self._lock:
+            self._gather()
+            fitting = [each for each in self._kept if size <= each.size <= _ROOMY * size]
+            for each in sorted(fitting, key=lambda each: each.size):
+                self._kept.remove(each)
+                if not is_still(each.fd, each.identity):
+                    continue  # user code has closed it, and the number may be anything's
+                if lock_to_write(each.fd):
+                    return each
+                self._kept.insert(0, each)
+            self._trim()
+        return None
 
     def _gather(self) -> None:
         while self.returned:
@@ -111,7 +136,7 @@ class SegmentPool:
             self._close(self._kept.pop(0))
 
     def _excess(self) -> int:
-        return sum(each[1] for each in self._kept) - self.kept_bytes
+        return sum(each.size for each in self._kept) - self.kept_bytes
 
     def tidy_if_free(self) -> None:
         """`tidy`, unless some thread is in here: it will do that itself."""
@@ -141,10 +166,9 @@ class SegmentPool:
         while self._kept:
             self._close(self._kept.pop())
 
-    def _close(self, entry: tuple[int, int, Identity]) -> None:
-        fd, _, identity = entry
-        if is_still(fd, identity):
-            os.close(fd)
+    def _close(self, kept: _Kept) -> None:
+        if is_still(kept.fd, kept.identity):
+            os.close(kept.fd)
 
 
 _everywhere: Final[weakref.WeakSet[SegmentPool]] = weakref.WeakSet()
