@@ -36,6 +36,8 @@ from twisted_dist.execution.runner import Outcome, TaskRunner, TaskSpec
 from twisted_dist.execution.slots import MOST_WAITING, Hooks, SlotPool
 from twisted_dist.execution.status import StatusPage
 from twisted_dist.execution.uploads import Uploads
+from twisted_dist.segments.large_pages import LargePages
+from twisted_dist.segments.pool import POOL
 from twisted_dist.segments.probe import KEEPING, can_read, lend_probe, tidy
 from twisted_dist.segments.segment import Segment, is_place
 
@@ -199,6 +201,8 @@ class Child:
         """The nanny can read what this process shares; if that is so the other way, do share."""
         KEEPING.limit(kept_bytes)
         KEEPING.begin()  # the nanny says when to
+        # a client's value comes once, and it waits for that: results of some size come again
+        POOL.pages = LargePages()
         if can_read(self._nanny, place):
             self._runner.share = True
             self._send([SHARES])

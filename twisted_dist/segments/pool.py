@@ -70,7 +70,7 @@ class SegmentPool:
     Attributes:
         returned: files of segments that this process has let go of.
         kept_bytes: how much is kept of these.
-        pages: has those that are used again in large ones.
+        pages: has those that are used again in large ones; None for nobody.
         copies: how many forks this process is away from that which made the pool.
     """
 
@@ -78,7 +78,7 @@ class SegmentPool:
         self._lock = Lock()
         self._kept: list[_Kept] = []
         self.returned: deque[_Kept] = deque()
-        self.pages = LargePages()
+        self.pages: LargePages | None = None
         self.kept_bytes = KEPT_BYTES
         self.copies = 0
         _everywhere.add(self)
@@ -101,7 +101,9 @@ class SegmentPool:
         """A file of *size* bytes or more that nobody reads."""
         again = self._take_kept(size)
         if again is not None:  # ours alone by now, so others need not wait for this
-            large = self.pages.improve(again.fd, again.large, again.size)
+            large = again.large
+            if self.pages is not None:
+                large = self.pages.improve(again.fd, large, again.size)
             return _Pooled(again.fd, again.size, self, large)
         fd = in_memory()
         try:
