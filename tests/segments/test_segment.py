@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.sharing import copy
 from twisted_dist.segments.files import CAN_SHARE, File, in_memory, on_disk
 from twisted_dist.segments.pool import SegmentPool
-from twisted_dist.segments.probe import KEEPING, can_read, lend_probe
+from twisted_dist.segments.probe import Keeping, can_read, lend_probe
 from twisted_dist.segments.segment import (
     ALIGNMENT,
     TAG_BYTES,
@@ -209,9 +209,19 @@ def test_keeping_less(monkeypatch):
 
     monkeypatch.setattr(probe.POOL, "kept_bytes", 100)
     monkeypatch.setattr(probe.MAPPINGS, "kept_bytes", 10)
-    monkeypatch.setattr(KEEPING, "most", 200)
-    KEEPING.limit(50)
+    monkeypatch.setattr(probe.POOL, "maps", False)
+    keeping = Keeping()
+    keeping.begin(maps=True)
+    assert probe.POOL.maps
+    keeping.end()
+    keeping.begin()
+    assert probe.POOL.maps
+    keeping.most = 200
+    probe.POOL.kept_bytes, probe.MAPPINGS.kept_bytes = 100, 10
+    keeping.limit(50)
     assert (probe.POOL.kept_bytes, probe.MAPPINGS.kept_bytes) == (50, 10)
+    keeping.begin(maps=True)  # where memory is limited, mapping counts
+    assert not probe.POOL.maps
 
 
 def test_any_process_memory_is_none_of_ours():

@@ -26,7 +26,7 @@ class Tidier:
     def begin(self) -> None:
         """Something is moved; in the reactor's thread."""
         if not self._looking.running and not self._is_closed:
-            KEEPING.begin()
+            KEEPING.begin(maps=True)
             ended = self._looking.start(KEPT_S, now=False)
             ended.addErrback(lambda f: self.log.failure("tidying failed", failure=f))
             ended.addCallback(lambda _: KEEPING.end())

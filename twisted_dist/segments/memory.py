@@ -13,9 +13,9 @@ from typing import Final
 
 #: bytes of a page that the processor finds in one step, where pages have 4 KiB: on x86-64 and arm64
 LARGE_PAGE: Final = 2 * 2**20
-_PROT_NONE, _PROT_READ = 0, 1
+_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
 _MAP_SHARED, _MAP_PRIVATE = 0x01, 0x02
-_MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x10, 0x20, 0x4000
+_MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_POPULATE = 0x10, 0x20, 0x4000, 0x8000
 #: of Linux 6.1 and later
 _MADV_COLLAPSE: Final = 25
 _FAILED: Final = ctypes.c_void_p(-1).value
@@ -70,6 +70,15 @@ def map_to_read(fd: int, start: int, size: int) -> int:
     end = address + size + -size % page
     unmap(end, begin + room - end)
     return address
+
+
+def map_to_write(fd: int, size: int) -> int:
+    """The address at which a file of *size* bytes can be written; all of it is there at once.
+
+    Raises:
+        OSError: there is no room.
+    """
+    return _mmap(None, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_POPULATE, fd, 0)
 
 
 def unmap(address: int, size: int) -> None:

@@ -11,9 +11,11 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
+from twisted_dist.segments.copying import LEAST_BYTES, Room
 from twisted_dist.segments.files import File, Identity, in_memory, is_still, lock_to_write, unlock
 from twisted_dist.segments.large_pages import LargePages
 from twisted_dist.segments.segment import ALIGNMENT, Segment, new_tag, offsets, span
@@ -34,6 +36,7 @@ class _Kept(NamedTuple):
     size: int
     large: int
     identity: Identity
+    room: Room | None
 
 
 class _Pooled(File):
@@ -42,12 +45,16 @@ class _Pooled(File):
     Attributes:
         size: its bytes.
         large: how many of these `LargePages` has seen to.
+        room: where it is mapped to be written, if it is.
     """
 
-    __slots__ = ("copies", "large", "pool", "size")
+    __slots__ = ("copies", "large", "pool", "room", "size")
 
-    def __init__(self, fd: int, size: int, pool: SegmentPool, large: int = 0) -> None:
+    def __init__(
+        self, fd: int, size: int, pool: SegmentPool, large: int = 0, room: Room | None = None
+    ) -> None:
         super().__init__(fd)
+        self.room = room
         self.size = size
         self.large = large
         self.pool = pool
@@ -59,7 +66,7 @@ class _Pooled(File):
             super().close()
             return
         # called wherever the last reference goes, in any thread: so no lock is taken here
-        self.pool.returned.append(_Kept(self.fd, self.size, self.large, self.identity))
+        self.pool.returned.append(_Kept(self.fd, self.size, self.large, self.identity, self.room))
         if len(self.pool.returned) > KEPT_FILES or not self.pool.kept_bytes:
             self.pool.tidy_if_free()
 
@@ -70,6 +77,7 @@ class SegmentPool:
     Attributes:
         returned: files of segments that this process has let go of.
         kept_bytes: how much is kept of these.
+        maps: whether what is written again is mapped for that, and counts as this process' memory.
         pages: has those that are used again in large ones; None for nobody.
         copies: how many forks this process is away from that which made the pool.
     """
@@ -78,6 +86,7 @@ class SegmentPool:
         self._lock = Lock()
         self._kept: list[_Kept] = []
         self.returned: deque[_Kept] = deque()
+        self.maps = False
         self.pages: LargePages | None = None
         self.kept_bytes = KEPT_BYTES
         self.copies = 0
@@ -97,14 +106,18 @@ class SegmentPool:
         file = self._take(size)
         return Writing(file, new_tag(), list(lengths))
 
-    def _take(self, size: int) -> File:
+    def _take(self, size: int) -> _Pooled:
         """A file of *size* bytes or more that nobody reads."""
         again = self._take_kept(size)
         if again is not None:  # ours alone by now, so others need not wait for this
             large = again.large
             if self.pages is not None:
                 large = self.pages.improve(again.fd, large, again.size)
-            return _Pooled(again.fd, again.size, self, large)
+            room = again.room
+            if self.maps and room is None and size >= LEAST_BYTES:
+                with suppress(OSError):
+                    room = Room(again.fd, again.size)
+            return _Pooled(again.fd, again.size, self, large, room)
         fd = in_memory()
         try:
             os.ftruncate(fd, size)
@@ -194,7 +207,7 @@ class Writing:
         lengths: of its buffers.
     """
 
-    def __init__(self, file: File, tag: bytes, lengths: list[int]) -> None:
+    def __init__(self, file: _Pooled, tag: bytes, lengths: list[int]) -> None:
         self._file = file
         self._tag = tag
         self.lengths = lengths
@@ -203,6 +216,8 @@ class Writing:
     def write(self, offset: int, data: Any) -> None:
         """Put *data* where it belongs. Raises OSError."""
         view = memoryview(data)
+        if self._file.room is not None and self._file.room.copy(offset, view):
+            return
         while view.nbytes:
             done = os.pwrite(self._file.fd, view[:_WRITE_BYTES], offset)
             view = view[done:]

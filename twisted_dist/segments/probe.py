@@ -48,12 +48,18 @@ class Keeping:
     def __init__(self) -> None:
         self._lock = Lock()
         self._tidiers = 0
+        self._is_limited = False
         self.most = KEPT_BYTES
 
-    def begin(self) -> None:
-        """Somebody will call `tidy` now and then, until `end`."""
+    def begin(self, *, maps: bool = False) -> None:
+        """Somebody will call `tidy` now and then, until `end`.
+
+        Args:
+            maps: what is written again may be mapped for that, unless there is a limit.
+        """
         with self._lock:
             self._tidiers += 1
+            POOL.maps = (POOL.maps or maps) and not self._is_limited
             POOL.kept_bytes = MAPPINGS.kept_bytes = self.most
 
     def end(self) -> None:
@@ -68,6 +74,7 @@ class Keeping:
     def limit(self, nbytes: int) -> None:
         """Keep no more than *nbytes* of either kind."""
         with self._lock:
+            self._is_limited, POOL.maps = True, False
             self.most = min(self.most, nbytes)
             POOL.kept_bytes = min(POOL.kept_bytes, nbytes)
             MAPPINGS.kept_bytes = min(MAPPINGS.kept_bytes, nbytes)
