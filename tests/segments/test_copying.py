@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from tests.support.sharing import copy
 from twisted_dist.segments import copying
 from twisted_dist.segments.copying import LEAST_BYTES, Room
 from twisted_dist.segments.files import CAN_SHARE, in_memory
@@ -160,8 +161,6 @@ def test_in_a_copy(pool):
     for _ in range(2):
         pool.write([data])
     assert mappings() == 1
-    pid = os.fork()
-    if not pid:
-        os._exit(mappings())
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with copy(mappings) as (_, there):
+        assert there == 0
     assert mappings() == 1

@@ -78,6 +78,8 @@ def map_to_write(fd: int, size: int) -> int:
     Raises:
         OSError: there is no room.
     """
+    # what is not there could not be had later but by writing, and a refusal of that is a signal
+    os.posix_fallocate(fd, 0, size)
     return _mmap(None, size, _PROT_READ | _PROT_WRITE, _MAP_SHARED | _MAP_POPULATE, fd, 0)
 
 
