@@ -42,9 +42,9 @@ def moved(monkeypatch):
     seen = []
     move = Room._move
 
-    def noted(self, source, start, to, size):
+    def noted(self, source, start, to, size, owner):
         seen.append((size, threading.current_thread() is threading.main_thread()))
-        move(self, source, start, to, size)
+        move(self, source, start, to, size, owner)
 
     monkeypatch.setattr(Room, "_move", noted)
     return seen
@@ -134,9 +134,9 @@ def test_beyond_its_end(moved):
         os.ftruncate(fd, LEAST_BYTES)
         room = Room(fd, LEAST_BYTES)
         data = memoryview(value(LEAST_BYTES, 1))
-        assert not room.copy(1, data)
+        assert not room.copy(1, data, None)
         assert os.pread(fd, LEAST_BYTES, 0) == bytes(LEAST_BYTES)
-        assert room.copy(0, data)
+        assert room.copy(0, data, None)
         assert os.pread(fd, LEAST_BYTES, 0) == data
         del room
     finally:
@@ -153,6 +153,34 @@ def test_who_gives_up(pool, moved):
     segment = pool.write([data])
     assert segment.buffers() == [data]
     assert len(moved) == 2
+
+
+def test_interrupted(pool, monkeypatch):
+    """After a Ctrl-C nobody writes where the other thread still does."""
+    data, other = value(LEAST_BYTES, 10), value(LEAST_BYTES, 11)
+    pool.write([data])
+    going_on, move = threading.Event(), Room._move
+    threads = []
+
+    def interrupted(self, *how):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        threads.append(threading.current_thread())
+        going_on.wait(10)
+        move(self, *how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Room, "_move", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.write([data])
+    segment = pool.write([other])
+    going_on.set()
+    for each in threads:
+        each.join()
+    assert segment.buffers() == [other]
+    assert len(threads) == 1
+    del segment, threads[:], each
+    assert pool.write([other]).buffers() == [other]
 
 
 def test_in_a_copy(pool):

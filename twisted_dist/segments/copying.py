@@ -37,29 +37,34 @@ class Room:
         if hasattr(self, "_address"):
             unmap(self._address, self._size)
 
-    def copy(self, offset: int, data: memoryview) -> bool:
+    def copy(self, offset: int, data: memoryview, owner: object) -> bool:
         """Put bytes where they belong; False where that is not possible, or not worth it.
 
-        Where this is interrupted, the other thread goes on, and what it needs stays until it has
-        ended.
+        Where this is interrupted, by a Ctrl-C, the other thread goes on. What it needs stays until
+        it has ended, and nobody else may write there before.
+
+        Args:
+            offset: where.
+            data: of bytes.
+            owner: whoever has the file to itself as long as it is referred to.
         """
         size = data.nbytes
         if size < LEAST_BYTES or data.readonly or offset + size > self._size:
             return False  # of what is read-only, ctypes does not tell the address
         source = ctypes.c_ubyte.from_buffer(data)
         half = size // 2
-        rest = (source, half, offset + half, size - half)
+        rest = (source, half, offset + half, size - half, owner)
         other = threading.Thread(target=self._move, args=rest, daemon=True)
         try:
             other.start()
         except RuntimeError:  # there are too many
             self._move(*rest)
-            self._move(source, 0, offset, half)
+            self._move(source, 0, offset, half, owner)
             return True
-        self._move(source, 0, offset, half)
+        self._move(source, 0, offset, half, owner)
         other.join()
         return True
 
-    def _move(self, source: ctypes.c_ubyte, start: int, to: int, size: int) -> None:
+    def _move(self, source: ctypes.c_ubyte, start: int, to: int, size: int, owner: object) -> None:
         # other threads run meanwhile: ctypes lets go of the interpreter's lock
         ctypes.memmove(self._address + to, ctypes.addressof(source) + start, size)

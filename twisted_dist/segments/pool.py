@@ -216,10 +216,11 @@ class Writing:
     def write(self, offset: int, data: Any) -> None:
         """Put *data* where it belongs. Raises OSError."""
         view = memoryview(data)
-        if self._file.room is not None and self._file.room.copy(offset, view):
+        file = self._file
+        if file.room is not None and file.room.copy(offset, view, file):
             return
         while view.nbytes:
-            done = os.pwrite(self._file.fd, view[:_WRITE_BYTES], offset)
+            done = os.pwrite(file.fd, view[:_WRITE_BYTES], offset)
             view = view[done:]
             offset += done
 
