@@ -36,8 +36,8 @@ def other(file):
 
 def test_the_last_descriptor_is_the_end():
     """`File` closes its descriptor with its last reference, and is counted until then."""
-    alive = File.alive
     with nothing_left_open():
+        alive = File.alive
         file = File(in_memory())
         assert File.alive == alive + 1
         again = file
