@@ -197,6 +197,25 @@ class Network(RuleBasedStateMachine):
         self.tell(s.TasksFinished(worker, ids, attempts, [8] * n, [100] * n, [value] * n))
 
     @busy
+    @rule(data=st.data(), value=st.sampled_from(INLINE), n=st.integers(2, 4))
+    def finish_together(self, data, value, n):
+        """What several workers say in one turn is decided on together; maybe one goes in it."""
+        for _ in range(n):
+            if not any(self.given.values()):
+                break
+            worker, ids, attempts = self.answer(data)
+            self.held[worker].update(ids)
+            columns = [8] * len(ids), [100] * len(ids), [value] * len(ids)
+            self.now += 0.01
+            self.core.take(s.TasksFinished(worker, ids, attempts, *columns), self.now)
+        if data.draw(st.booleans()):
+            self.worker_dies(data)
+        elif any(self.futures.values()) and data.draw(st.booleans()):
+            self.release(data)
+        else:
+            self.obey(self.core.decide())
+
+    @busy
     @rule(data=st.data())
     def err(self, data):
         worker, ids, attempts = self.answer(data)

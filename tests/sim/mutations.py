@@ -18,6 +18,7 @@ from twisted_dist.core.outbox import Outbox
 from twisted_dist.core.parcels import Parcels
 from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.restart import Restarts
+from twisted_dist.core.results import Results
 from twisted_dist.core.retiring import Retiring
 from twisted_dist.core.scheduler import SchedulerCore
 from twisted_dist.core.state import SchedulerState
@@ -37,7 +38,7 @@ def _replace(patch, name, function):
 
 def old_attempts_count(patch):
     """An answer's attempt is not compared: a late one counts."""
-    current, finished = Answers._current, Answers.tasks_finished
+    current, finished = Answers._current, Results.tasks_finished
 
     def latest(self, task_id, attempt):
         task = self._state.tasks.get(task_id)
@@ -46,12 +47,12 @@ def old_attempts_count(patch):
     def mutated(self, worker, task_id, attempt):
         return current(self, worker, task_id, latest(self, task_id, attempt))
 
-    def mutated_finished(self, fact):
-        attempts = [latest(self, *pair) for pair in zip(fact.ids, fact.attempts)]
-        finished(self, evolve(fact, attempts=attempts))
+    def mutated_finished(self, facts):
+        attempts = [[latest(self, *pair) for pair in zip(f.ids, f.attempts)] for f in facts]
+        finished(self, [evolve(f, attempts=each) for f, each in zip(facts, attempts)])
 
     patch.setattr(Answers, "_current", mutated)
-    patch.setattr(Answers, "tasks_finished", mutated_finished)
+    patch.setattr(Results, "tasks_finished", mutated_finished)
 
 
 def lost_tasks_stay_lost(patch):
@@ -92,7 +93,12 @@ def joining_makes_nothing_runnable(patch):
 
 def free_threads_are_not_touched(patch):
     """A worker whose tasks have ended is not given what waits for it alone."""
-    patch.setattr(SchedulerState, "touch", SchedulerState.note_room)
+
+    def mutated(self, workers):
+        for worker in workers:
+            self.note_room(worker)
+
+    patch.setattr(SchedulerState, "touch", mutated)
 
 
 def only_one_name_is_told(patch):
@@ -147,13 +153,17 @@ def silence_is_life(patch):
 
 def one_copy_is_released(patch):
     """Of several copies of a result, only one worker is told to forget its own."""
-    release = Outbox.release
+    take = Outbox.take
 
-    def mutated(self, worker, task):
-        if all(task.id not in each.ids for each in self._release.values()):
-            release(self, worker, task)
+    def mutated(self, now):
+        told = set()
+        for message in self.releases.values():
+            first = [row for row in zip(message.ids, message.attempts) if row[0] not in told]
+            message.ids, message.attempts = [row[0] for row in first], [row[1] for row in first]
+            told.update(message.ids)
+        return take(self, now)
 
-    patch.setattr(Outbox, "release", mutated)
+    patch.setattr(Outbox, "take", mutated)
 
 
 def lost_inputs_are_not_missed(patch):
@@ -243,14 +253,16 @@ def retired_leave_too_soon(patch):
 
 def late_results_stay(patch):
     """Only what a worker holds when it begins to retire is copied to others."""
-    remember = transitions.remember
+    tasks_finished = Results.tasks_finished
 
-    def mutated(state, task, worker, value):
-        remember(state, task, worker, value)
-        if worker.retiring is not None:
-            state.to_replicate.pop(task, None)
+    def mutated(self, facts):
+        state = self._state
+        known = set(state.to_replicate)
+        tasks_finished(self, facts)
+        for task in set(state.to_replicate) - known:
+            del state.to_replicate[task]
 
-    _replace(patch, "remember", mutated)
+    patch.setattr(Results, "tasks_finished", mutated)
 
 
 def lost_errands_are_not_told(patch):

@@ -85,6 +85,8 @@ class Watch:
             what = args[0]  # a stimulus, or the instant of `expire`
             self._cluster.net.note(function.__name__, *args[:-1])
             self._taken.append(what)
+            if type(what) is not s.TasksFinished:
+                core.catch_up()  # as it would itself: the books are compared with what follows
             busy, given, held = [], [], []
             if type(what) in _LOSING:
                 # one that was never heard of may not know that it is registered: it gives up
@@ -116,9 +118,11 @@ class Watch:
         return known.get(worker.id) is not worker and worker not in self._seen_off
 
     def _checked(self, decide):
-        state = self._cluster.scheduler.core.state
+        core = self._cluster.scheduler.core
+        state = core.state
 
         def checked():
+            core.catch_up()  # what has ended by now is not what is left with
             leaving = {w: (list(w.processing), list(w.has_what)) for w in state.retiring}
             out = decide()
             all_leave = all(each.retiring is not None for each in state.workers.values())

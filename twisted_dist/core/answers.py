@@ -1,14 +1,12 @@
-"""What workers say about tasks: results, failures, and attempts that came to nothing."""
+"""What workers say about tasks that gave no result: failures, attempts that came to nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from twisted_dist.aliases import HERE, TaskId
 from twisted_dist.core import stimuli as s
-from twisted_dist.core.holders import add_holder, note_size
 from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.processing import answered, note_waits, unassign, withdraw
 from twisted_dist.core.state import SchedulerState
@@ -32,7 +30,6 @@ from twisted_dist.core.transitions import (
     fail,
     lose_result,
     make_ready,
-    remember,
 )
 
 #: how often a task may kill its process, or lose its worker, before it is given up:
@@ -45,12 +42,8 @@ STOP_GRACE_S: Final = 10.0
 class Answers:
     """Handles the stimuli that come from workers and are about tasks."""
 
-    def __init__(
-        self, state: SchedulerState, is_claimed: Callable[[SchedulerWorker, TaskId], bool]
-    ) -> None:
+    def __init__(self, state: SchedulerState) -> None:
         self._state = state
-        #: whether a worker's result is one that somebody may still ask for
-        self._is_claimed = is_claimed
 
     def _current(
         self, worker: SchedulerWorker, task_id: TaskId, attempt: int
@@ -67,55 +60,7 @@ class Answers:
         """Some of a worker's tasks have ended."""
         if worker.id in self._state.workers:
             worker.last_answer = self._state.now
-            self._state.touch(worker)
-
-    def tasks_finished(self, fact: s.TasksFinished) -> None:
-        """Results are in a worker's memory; surplus ones are released there."""
-        state = self._state
-        worker = state.workers.get(fact.worker)
-        if worker is None:
-            return
-        ids = fact.ids
-        state.story.note(state.now, "finished", ids, worker.label)
-        tasks, measured = state.tasks, state.measured
-        rows: Iterable[tuple[TaskId, int, int, int, bytes | None]]
-        if len(ids) == 1:  # long tasks: `zip` of five takes twice as long as this
-            rows = (
-                (ids[0], fact.attempts[0], fact.nbytes[0], fact.durations_us[0], fact.values[0]),
-            )
-        else:
-            rows = zip(ids, fact.attempts, fact.nbytes, fact.durations_us, fact.values)
-        for task_id, attempt, nbytes, duration_us, value in rows:
-            if worker.is_odd:  # this, and what follows, as `_current`
-                answered(worker, task_id, attempt)
-            task = tasks.get(task_id)
-            if task is None or task.processing_on is not worker or task.attempt != attempt:
-                self._surplus(worker, task_id, attempt)
-                continue
-            unassign(task)
-            if attempt == 1:  # nothing of it was pushed to anybody
-                task.nbytes = nbytes
-            else:
-                note_size(task, nbytes)
-            function = task.group.function
-            remember(state, task, worker, value)
-            if function in measured:
-                sums = measured[function]
-                sums[0] += 1
-                sums[1] += duration_us
-                sums[2] += nbytes
-            elif function is not None:
-                measured[function] = [1, duration_us, nbytes]
-        worker.last_answer = state.now
-        state.touch(worker)
-
-    def _surplus(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
-        """A result nobody expects from this worker: it must not keep it."""
-        if self._is_claimed(worker, task_id):
-            return
-        task = self._state.tasks.get(task_id)
-        if task is None or task.who_has is None or worker not in task.who_has:
-            self._state.outbox.release_attempt(worker, task_id, attempt)
+            self._state.touch((worker,))
 
     def tasks_erred(self, fact: s.TasksErred) -> None:
         """Tasks raised: their retries are counted, then they fail."""
@@ -253,21 +198,6 @@ class Answers:
             task.state = QUEUED
             enqueue_at(self._state, holder, task)
 
-    def replicas_added(self, fact: s.ReplicasAdded) -> None:
-        """A worker copied results from others, and gives them from now on too."""
-        worker = self._state.workers.get(fact.worker)
-        if worker is None:
-            return
-        for task_id in fact.ids:
-            task = self._state.tasks.get(task_id)
-            attempt = worker.fetching.pop(task_id, None)
-            if task is not None and task.state is MEMORY and task.attempt == attempt:
-                add_holder(task, worker)
-                if worker.retiring is not None:
-                    self._state.to_replicate[task] = None
-            else:  # nobody's any more, or of an attempt whose result was lost since
-                self._surplus(worker, task_id, 0)
-
     def tasks_seceded(self, fact: s.TasksSeceded) -> None:
         """Running tasks began to wait for others, or go on: their threads are free or not."""
         worker = self._state.workers.get(fact.worker)
@@ -290,7 +220,7 @@ class Answers:
                 worker.busy += 1
                 worker.occupancy += worker.processing[task]
                 self._state.unbalanced = True
-        self._state.touch(worker)
+        self._state.touch((worker,))
 
     def _current_one(
         self, worker: SchedulerWorker, task_id: TaskId, attempt: int

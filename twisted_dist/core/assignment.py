@@ -7,10 +7,11 @@ once (`needs_thread`) is not given ahead.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import islice
 
 from twisted_dist.core.peers import SchedulerWorker
-from twisted_dist.core.policy.feeding import expected_s, has_room, needs_thread, room
+from twisted_dist.core.policy.feeding import expected_s, needs_thread, room
 from twisted_dist.core.processing import assign
 from twisted_dist.core.ready import ReadyQueue
 from twisted_dist.core.state import SchedulerState
@@ -24,7 +25,7 @@ def assign_queued(state: SchedulerState) -> None:
         touched, state.touched = state.touched, {}
         for worker in touched:
             if worker in state.roomy:
-                _feed_own(state, worker, ahead=True)
+                _feed_own(state, worker, state.roomy)
     ready = state.ready
     while state.idle and ready.peek() is not None:
         _deal(state, state.idle, ahead=False)
@@ -38,28 +39,28 @@ def _feed_demands(state: SchedulerState) -> None:
     """Give the tasks of demands with news to who may run them, free threads first."""
     fresh, state.fresh = state.fresh, {}
     for demand in fresh:
-        for ahead in (False, True):
-            takers = state.roomy if ahead else state.idle
+        for takers in (state.idle, state.roomy):
             if not demand.ready or not takers:
                 break
             few, many = sorted((takers, demand.able), key=len)
             for worker in [each for each in few if each in many]:
                 if demand.ready.peek() is None:
                     break
-                _feed_own(state, worker, ahead)
+                _feed_own(state, worker, takers)
 
 
-def _feed_own(state: SchedulerState, worker: SchedulerWorker, ahead: bool) -> None:
-    """Feed one worker from what it alone, or not everybody, may run."""
-    while worker.busy < worker.nthreads or (ahead and has_room(worker)):
+def _feed_own(
+    state: SchedulerState, worker: SchedulerWorker, takers: Container[SchedulerWorker]
+) -> None:
+    """Feed one worker from what not everybody may run, for as long as it is among *takers*."""
+    while worker in takers:
         queue = _first_queue(state, worker)
         if queue is None:
             break
         tasks = queue.take(1)
-        assign(state, worker, tasks, expected_s(tasks[0].group))
+        assign(state, [(worker, tasks)], expected_s(tasks[0].group))
     if worker in state.backlogged and worker.backlog.peek() is None:
         del state.backlogged[worker]
-    state.note_room(worker)
 
 
 def _first_queue(state: SchedulerState, worker: SchedulerWorker) -> ReadyQueue | None:
@@ -100,9 +101,7 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
     seconds = expected_s(group)
     most = ready.ahead()
     if most == 1:  # somebody may wait for just this one
-        worker = next(reversed(takers))
-        assign(state, worker, ready.take(1), seconds)
-        state.note_room(worker)
+        assign(state, [(next(reversed(takers)), ready.take(1))], seconds)
         return
     share = -(-most // len(takers))
     # who was last to become free comes first: its caches are warm
@@ -114,10 +113,9 @@ def _deal(state: SchedulerState, takers: dict[SchedulerWorker, None], *, ahead: 
             free if (free := worker.nthreads - worker.busy) < share else share for worker in workers
         ]
     taken = ready.take(sum(quotas))
-    start = 0
-    for worker, quota in zip(workers, quotas):
-        tasks = taken[start : start + quota]
-        start += quota
-        if tasks:
-            assign(state, worker, tasks, seconds)
-        state.note_room(worker)
+    if len(taken) == len(workers):  # long tasks: one for each
+        assign(state, zip(workers, [[task] for task in taken]), seconds)
+        return
+    rest = iter(taken)
+    shares = [(worker, list(islice(rest, quota))) for worker, quota in zip(workers, quotas)]
+    assign(state, [each for each in shares if each[1]], seconds)

@@ -43,8 +43,7 @@ def _give_backlog(state: SchedulerState, victim: SchedulerWorker) -> None:
                 break
             if not stealing.is_worth_moving(task, victim, wait_s):
                 return
-            assign(state, helper, backlog.take(1), expected_s(task.group))
-        state.note_room(helper)
+            assign(state, [(helper, backlog.take(1))], expected_s(task.group))
         if backlog.peek() is None:
             state.backlogged.pop(victim, None)
             return

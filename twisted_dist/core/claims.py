@@ -154,7 +154,7 @@ class Claims:
             return
         worker.is_cut = False
         state.unbalanced = True
-        state.touch(worker)
+        state.touch((worker,))
         if state.recovering:
             self._returned.add(worker)
         if state.recovering and len(self._returned) >= self._expected:
@@ -270,7 +270,7 @@ class Claims:
             if not was_active:  # whose inputs nobody counts on
                 for dep in task.deps:
                     dep.waiters += 1
-            remember(state, task, worker, None)
+            remember(state, task, worker)
         else:
             self._refuse(worker, task, held)
             if task.state is RELEASED:

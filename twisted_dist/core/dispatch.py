@@ -8,7 +8,7 @@ from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.instructions import Instruction, Run, SendFunction, SendTasks
 from twisted_dist.core.peers import SchedulerWorker, stayers
 from twisted_dist.core.story import Story
-from twisted_dist.core.task import SchedulerTask
+from twisted_dist.core.task import SchedulerFunction, SchedulerTask
 
 
 class Dispatch:
@@ -25,43 +25,65 @@ class Dispatch:
 
     def take(self, now: float) -> list[Instruction]:
         """A message for each worker; before them, the functions that they do not know."""
-        note = self.story.note
         functions: list[Instruction] = []
         messages: list[Instruction] = []
+        #: of the story: what was given alone, and to whom
+        ids: list[TaskId] = []
+        labels: list[str] = []
         for worker, tasks in self.given.items():
-            places: dict[TaskId, Address] = {}
-            runs = []
-            for part in _runs(tasks) if len(tasks) > 1 else (tasks,):
-                first = part[0]
-                function = first.group.function
-                assert function is not None
-                digest = function.digest
-                if digest is not worker.last_digest:
-                    worker.last_digest = digest
-                    if digest not in worker.known_functions:
-                        worker.known_functions.add(digest)
-                        name, blob = function.name, function.blob
-                        functions.append(SendFunction(worker.id, digest, name, blob))
-                deps: list[Sequence[TaskId]] = []
-                if first.deps:
-                    deps = [self._inputs(worker, task, places) for task in part]
-                is_wanted = first.wanted_by is not None
-                if len(part) == 1:  # long tasks: three comprehensions would take longer
-                    run = Run(digest, [first.id], [first.attempt], [first.call], deps, is_wanted)
-                else:
-                    ids = [task.id for task in part]
-                    attempts = [task.attempt for task in part]
-                    calls = [task.call for task in part]
-                    run = Run(digest, ids, attempts, calls, deps, is_wanted)
-                runs.append(run)
-                note(now, "was given", run.ids, worker.label)
-            messages.append(SendTasks(worker.id, runs, _by_address(places) if places else []))
+            if len(tasks) > 1:
+                messages.append(self._several(worker, tasks, now, functions))
+                continue
+            (task,) = tasks  # long tasks: comprehensions over one would take longer
+            function = task.group.function
+            assert function is not None
+            if function.digest is not worker.last_digest:
+                functions += _introduce(worker, function)
+            deps: Sequence[Sequence[TaskId]] = ()
+            sources: Sequence[tuple[Address, list[TaskId]]] = ()
+            if task.deps:
+                places: dict[TaskId, Address] = {}
+                deps = (self._inputs(worker, task, places),)
+                if places:
+                    sources = _by_address(places)
+            task_id, is_wanted = task.id, task.wanted_by is not None
+            ids.append(task_id)
+            labels.append(worker.label)
+            attempts, calls = (task.attempt,), (task.call,)
+            run = Run(function.digest, (task_id,), attempts, calls, deps, is_wanted)
+            messages.append(SendTasks(worker.id, (run,), sources))
+        self.story.note_each(now, "was given", ids, labels)
         self.given.clear()
         return functions + messages
 
+    def _several(
+        self,
+        worker: SchedulerWorker,
+        tasks: list[SchedulerTask],
+        now: float,
+        functions: list[Instruction],
+    ) -> SendTasks:
+        """Many tasks for a worker; *functions* gets those that it lacks."""
+        places: dict[TaskId, Address] = {}
+        runs = []
+        for part in _parts(tasks):
+            first = part[0]
+            function = first.group.function
+            assert function is not None
+            if function.digest is not worker.last_digest:
+                functions += _introduce(worker, function)
+            deps = [self._inputs(worker, task, places) for task in part] if first.deps else []
+            ids = [task.id for task in part]
+            attempts = [task.attempt for task in part]
+            calls = [task.call for task in part]
+            is_wanted = first.wanted_by is not None
+            runs.append(Run(function.digest, ids, attempts, calls, deps, is_wanted))
+            self.story.note(now, "was given", ids, worker.label)
+        return SendTasks(worker.id, runs, _by_address(places))
+
     def _inputs(
         self, worker: SchedulerWorker, task: SchedulerTask, places: dict[TaskId, Address]
-    ) -> list[TaskId]:
+    ) -> Sequence[TaskId]:
         """A task's inputs by position; *places* gets where those are that *worker* lacks."""
         ids = []
         for dep in task.deps:
@@ -81,7 +103,16 @@ class Dispatch:
         return ids
 
 
-def _runs(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
+def _introduce(worker: SchedulerWorker, function: SchedulerFunction) -> list[Instruction]:
+    """What sends a function, where a worker that is given its tasks lacks it."""
+    digest = worker.last_digest = function.digest
+    if digest in worker.known_functions:
+        return []
+    worker.known_functions.add(digest)
+    return [SendFunction(worker.id, digest, function.name, function.blob)]
+
+
+def _parts(tasks: list[SchedulerTask]) -> Iterator[list[SchedulerTask]]:
     """Cut where the function changes, or whether values are wanted, or whether there are inputs."""
     start = 0
     first = tasks[0]

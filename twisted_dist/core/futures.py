@@ -8,9 +8,10 @@ from twisted_dist.aliases import TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.holders import add_want
 from twisted_dist.core.peers import SchedulerClient
+from twisted_dist.core.releasing import let_go
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.task import ERRED, MEMORY, RELEASED, SchedulerTask
-from twisted_dist.core.transitions import ACTIVE, activate, cancel, release_if_unneeded, unwant
+from twisted_dist.core.transitions import ACTIVE, activate, cancel, unwant
 
 
 class Futures:
@@ -34,7 +35,7 @@ class Futures:
         if client is None:
             return
         if not client.names:
-            self._release_own(client, fact.ids)
+            let_go(self._state, client, fact.ids)
             return
         for own_id in fact.ids:
             for task in self.own(client, (own_id,)):
@@ -44,21 +45,6 @@ class Futures:
                     client.aliases.pop(own_id, None)
                 if not names:
                     unwant(self._state, client, task)
-
-    def _release_own(self, client: SchedulerClient, ids: Iterable[TaskId]) -> None:
-        """As `keys_released`, of a client that has no task by another id than the task's own."""
-        state = self._state
-        tasks, alone = state.tasks, client.alone
-        for own_id in ids:
-            task = tasks.get(own_id)
-            if task is None:
-                continue
-            if task.wanted_by is alone and not client.borrowed:  # as `unwant`, for nearly all
-                task.wanted_by = None
-                if not task.waiters:
-                    release_if_unneeded(state, task)
-            else:
-                unwant(state, client, task)
 
     def cancel_requested(self, fact: s.CancelRequested) -> None:
         """End tasks without a result, and what needs them."""

@@ -18,10 +18,10 @@ class Run:
     """
 
     digest: Digest
-    ids: list[TaskId]
-    attempts: list[int]
-    calls: list[bytes]
-    deps: list[Sequence[TaskId]]
+    ids: Sequence[TaskId]
+    attempts: Sequence[int]
+    calls: Sequence[bytes]
+    deps: Sequence[Sequence[TaskId]]
     wanted: bool
 
 
@@ -40,8 +40,8 @@ class SendTasks:
     """Give *worker* tasks; *sources* lists where inputs it lacks can be had."""
 
     worker: PeerId
-    runs: list[Run]
-    sources: list[tuple[Address, list[TaskId]]]
+    runs: Sequence[Run]
+    sources: Sequence[tuple[Address, list[TaskId]]]
 
 
 @record

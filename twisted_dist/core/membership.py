@@ -51,7 +51,7 @@ class Membership:
         state.by_address[worker.address] = worker
         self._watch(worker)
         worker.is_cut = fact.claims
-        state.touch(worker)
+        state.touch((worker,))
         for demand in state.demands.values():
             state.choose(demand)
         self._make_runnable()
@@ -94,7 +94,7 @@ class Membership:
         if worker is not None:
             worker.is_cut = False
             self._state.unbalanced = True
-            self._state.touch(worker)
+            self._state.touch((worker,))
 
     def excuse(self, seconds: float) -> None:
         """The scheduler itself has stood still so long: nobody was silent for that."""

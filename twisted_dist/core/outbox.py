@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from twisted_dist.aliases import Address, TaskId
 from twisted_dist.core.dispatch import Dispatch
 from twisted_dist.core.instructions import (
@@ -24,6 +27,22 @@ from twisted_dist.core.peers import SchedulerClient, SchedulerWorker, stayers
 from twisted_dist.core.story import Story
 from twisted_dist.core.task import SchedulerTask
 
+_Peer = TypeVar("_Peer", bound="SchedulerClient | SchedulerWorker")
+_Message = TypeVar("_Message")
+
+
+class _PerPeer(dict[_Peer, _Message]):
+    """A message under way for each peer that something is to be said to."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[_Peer], _Message]) -> None:
+        self._begin = begin
+
+    def __missing__(self, peer: _Peer) -> _Message:
+        message = self[peer] = self._begin(peer)
+        return message
+
 
 class Outbox:
     """Instructions under way, gathered per peer; `take` empties it.
@@ -34,12 +53,21 @@ class Outbox:
     """
 
     def __init__(self, story: Story) -> None:
-        self._finished: dict[SchedulerClient, ReportFinished] = {}
-        self._erred: dict[SchedulerClient, ReportErred] = {}
+        #: what those write to directly that have much to say
+        self.reports = _PerPeer[SchedulerClient, ReportFinished](
+            lambda client: ReportFinished(client.id, [], [], [])
+        )
+        self.releases = _PerPeer[SchedulerWorker, ReleaseData](
+            lambda worker: ReleaseData(worker.id, [], [])
+        )
+        self._erred = _PerPeer[SchedulerClient, ReportErred](
+            lambda client: ReportErred(client.id, [], [], [], [])
+        )
         self.dispatch = Dispatch(story)
-        self._release: dict[SchedulerWorker, ReleaseData] = {}
-        self._drop: dict[SchedulerWorker, DropTasks] = {}
-        self._stop: dict[SchedulerWorker, StopTasks] = {}
+        self._drop = _PerPeer[SchedulerWorker, DropTasks](lambda worker: DropTasks(worker.id, []))
+        self._stop = _PerPeer[SchedulerWorker, StopTasks](
+            lambda worker: StopTasks(worker.id, [], [])
+        )
         self._copies: dict[SchedulerWorker, dict[Address, list[TaskId]]] = {}
         self._replies: list[Reply] = []
         self._other: list[Instruction] = []
@@ -47,7 +75,7 @@ class Outbox:
     def take(self, now: float) -> list[Instruction]:
         """Everything collected since the last call, drops first; *now* is when."""
         out: list[Instruction] = []
-        for each in (self._drop, self._stop, self._release):
+        for each in (self._drop, self._stop, self.releases):
             if each:
                 out += each.values()
                 each.clear()
@@ -59,7 +87,7 @@ class Outbox:
         if self._replies:  # before what is reported of the futures that one hands out
             out += self._replies
             self._replies.clear()
-        for reports in (self._finished, self._erred):
+        for reports in (self.reports, self._erred):
             if reports:
                 out += reports.values()
                 reports.clear()
@@ -72,7 +100,7 @@ class Outbox:
         """Say nothing more to a worker that has just been lost."""
         for table in (
             self.dispatch.given,
-            self._release,
+            self.releases,
             self._drop,
             self._stop,
             self._copies,
@@ -87,10 +115,7 @@ class Outbox:
         self, client: SchedulerClient, task_id: TaskId, nbytes: int, value: bytes | None
     ) -> None:
         """Tell *client* that one of its tasks has a result."""
-        try:
-            report = self._finished[client]
-        except KeyError:
-            report = self._finished[client] = ReportFinished(client.id, [], [], [])
+        report = self.reports[client]
         report.ids.append(task_id)
         report.nbytes.append(nbytes)
         report.values.append(value)
@@ -99,9 +124,7 @@ class Outbox:
         self, client: SchedulerClient, task_id: TaskId, kind: str, blob: bytes, text: str
     ) -> None:
         """Tell *client* that one of its tasks has failed."""
-        report = self._erred.get(client)
-        if report is None:
-            report = self._erred[client] = ReportErred(client.id, [], [], [], [])
+        report = self._erred[client]
         report.ids.append(task_id)
         report.kinds.append(kind)
         report.blobs.append(blob)
@@ -146,40 +169,27 @@ class Outbox:
 
     def release(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Let *worker* forget a result."""
-        try:
-            message = self._release[worker]
-        except KeyError:
-            message = self._release[worker] = ReleaseData(worker.id, [], [])
+        message = self.releases[worker]
         message.ids.append(task.id)
         message.attempts.append(task.attempt)
 
     def release_attempt(self, worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:
         """Let *worker* forget a result, unless it is a later attempt's; copies are of attempt 0."""
-        message = self._release.get(worker)
-        if message is None:
-            message = self._release[worker] = ReleaseData(worker.id, [], [])
+        message = self.releases[worker]
         message.ids.append(task_id)
         message.attempts.append(attempt)
 
     def drop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Ask *worker* not to run a task."""
-        message = self._drop.get(worker)
-        if message is None:
-            message = self._drop[worker] = DropTasks(worker.id, [])
-        message.ids.append(task.id)
+        self._drop[worker].ids.append(task.id)
 
     def drop_id(self, worker: SchedulerWorker, task_id: TaskId) -> None:
         """Likewise, of a task that is nobody's."""
-        message = self._drop.get(worker)
-        if message is None:
-            message = self._drop[worker] = DropTasks(worker.id, [])
-        message.ids.append(task_id)
+        self._drop[worker].ids.append(task_id)
 
     def stop(self, worker: SchedulerWorker, task: SchedulerTask) -> None:
         """Ask *worker* to end a task, should it run."""
-        message = self._stop.get(worker)
-        if message is None:
-            message = self._stop[worker] = StopTasks(worker.id, [], [])
+        message = self._stop[worker]
         message.ids.append(task.id)
         message.attempts.append(task.attempt)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted_dist.aliases import TaskId
 from twisted_dist.core.peers import Dropped, SchedulerWorker
 from twisted_dist.core.state import SchedulerState
@@ -9,39 +11,42 @@ from twisted_dist.core.task import PROCESSING, SchedulerTask
 
 
 def assign(
-    state: SchedulerState, worker: SchedulerWorker, tasks: list[SchedulerTask], seconds: float
+    state: SchedulerState,
+    shares: Iterable[tuple[SchedulerWorker, list[SchedulerTask]]],
+    seconds: float,
 ) -> None:
-    """QUEUED → PROCESSING of one or more tasks of one group, *seconds* each.
+    """QUEUED → PROCESSING of tasks of one group, *seconds* each: of one or more for each worker.
 
-    *tasks* is kept. The caller calls `note_room` when done with the worker.
+    The lists are kept.
     """
-    processing = worker.processing
-    if not processing:
-        worker.last_answer = state.now
-    base = state.attempt_base
-    for task in tasks:
-        task.state = PROCESSING
-        task.processing_on = worker
-        task.attempt += 1
-        if task.attempt <= base:  # it may have had more, in an earlier life
-            task.attempt = base + 1
-        processing[task] = seconds
-    count = len(tasks)
-    worker.occupancy += seconds * count
-    worker.busy = busy = worker.busy + count
-    if busy > worker.nthreads:
-        state.unbalanced = True
-    group = task.group
-    if not group.is_plain:
+    now, base, given = state.now, state.attempt_base, state.outbox.dispatch.given
+    for worker, tasks in shares:
+        processing = worker.processing
+        if not processing:
+            worker.last_answer = now
         for task in tasks:
-            _take_resources(worker, group.options.resources, 1)
-            if group.options.timeout_s:
-                state.limited.append(task)
-    given = state.outbox.dispatch.given
-    if worker in given:
-        given[worker] += tasks
-    else:
-        given[worker] = tasks
+            task.state = PROCESSING
+            task.processing_on = worker
+            attempt = task.attempt  # below the base, it may have had more in an earlier life
+            task.attempt = attempt + 1 if attempt >= base else base + 1
+            processing[task] = seconds
+        count = len(tasks)
+        worker.occupancy += seconds * count
+        worker.busy = busy = worker.busy + count
+        if busy >= worker.nthreads:
+            state.note_room(worker)
+            if busy > worker.nthreads:
+                state.unbalanced = True
+        group = task.group
+        if not group.is_plain:
+            for task in tasks:
+                _take_resources(worker, group.options.resources, 1)
+                if group.options.timeout_s:
+                    state.limited.append(task)
+        if worker in given:
+            given[worker] += tasks
+        else:
+            given[worker] = tasks
 
 
 def adopt(
@@ -110,7 +115,7 @@ def withdraw(state: SchedulerState, task: SchedulerTask) -> None:
     worker.busy += not waits
     state.outbox.drop(worker, task)
     state.unbalanced = True
-    state.touch(worker)
+    state.touch((worker,))
 
 
 def answered(worker: SchedulerWorker, task_id: TaskId, attempt: int) -> None:

@@ -22,6 +22,7 @@ from twisted_dist.core.peers import SchedulerWorker
 from twisted_dist.core.replicas import Replicas
 from twisted_dist.core.requests import Requests
 from twisted_dist.core.restart import Restarts
+from twisted_dist.core.results import Results
 from twisted_dist.core.retiring import Retiring
 from twisted_dist.core.state import SchedulerState
 from twisted_dist.core.submission import Submissions
@@ -53,7 +54,10 @@ class SchedulerCore:
         #: how often tasks that had run before were submitted again, as far as members have told
         self.generation = 0
         self._claims = claims = Claims(state)
-        self._answers = answers = Answers(state, claims.is_held_at)
+        self._answers = answers = Answers(state)
+        self._results = results = Results(state, claims.is_held_at)
+        #: taken in and not looked at yet: many are handled in less time than one by one
+        self._finished: list[s.TasksFinished] = []
         claims.waits = answers.tasks_seceded
         self._submissions = submissions = Submissions(state, claims)
         self._futures = futures = Futures(state)
@@ -69,7 +73,7 @@ class SchedulerCore:
         for part in (replicas, broadcast, datasets, coordination, restarts, retiring):
             requests.add(part.operations())
         self._handlers: dict[type, Callable[[Any], None]] = {
-            s.TasksFinished: answers.tasks_finished,
+            s.TasksFinished: lambda fact: results.tasks_finished([fact]),
             s.TasksSubmitted: submissions.tasks_submitted,
             s.KeysReleased: futures.keys_released,
             s.FunctionDefined: submissions.function_defined,
@@ -130,7 +134,7 @@ class SchedulerCore:
         self._settle(fact.worker, fact.missing, self._replicas.failed)
 
     def _replicas_added(self, fact: s.ReplicasAdded) -> None:
-        self._answers.replicas_added(fact)
+        self._results.replicas_added(fact)
         self._settle(fact.worker, fact.ids, self._replicas.arrived)
 
     def _settle(self, worker_id: PeerId, ids: Sequence[TaskId], how: Settle) -> None:
@@ -142,6 +146,7 @@ class SchedulerCore:
 
     def excuse(self, seconds: float, now: float) -> None:
         """This process has stood still for so long: no lease ran meanwhile."""
+        self.catch_up()
         self.state.now = now
         self._members.excuse(seconds)
 
@@ -177,6 +182,12 @@ class SchedulerCore:
         what one would have led to is left out where another undoes it.
         """
         state = self.state
+        if type(stimulus) is s.TasksFinished and not self._claims.running:
+            state.now = now
+            self._finished.append(stimulus)
+            return
+        if self._finished:
+            self.catch_up()
         state.now = now
         worker = state.workers.get(getattr(stimulus, "worker", 0))
         if worker is not None:
@@ -184,6 +195,11 @@ class SchedulerCore:
         if self._claims.running:
             self._settle_claims(stimulus)
         self._handlers[type(stimulus)](stimulus)
+
+    def catch_up(self) -> None:
+        """Handle the results that were taken in: the first thing that anything else leads to."""
+        finished, self._finished = self._finished, []
+        self._results.tasks_finished(finished)
 
     def next_deadline(self) -> float | None:
         """The instant at which `expire` has something to do; None for never."""
@@ -199,6 +215,7 @@ class SchedulerCore:
     def expire(self, now: float) -> list[Instruction]:
         """Do what the time has come for."""
         state = self.state
+        self.catch_up()
         state.now = now
         state.alarms.ring(now)
         self._submissions.give_up_unrunnable(self.lease_s)
@@ -207,6 +224,8 @@ class SchedulerCore:
     def decide(self) -> list[Instruction]:
         """What is to be done, in order, about all that was taken in since the last time."""
         state = self.state
+        if self._finished:
+            self.catch_up()
         if state.measured:
             state.learn()
         if not state.recovering:

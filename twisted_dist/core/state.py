@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 from twisted_dist.aliases import Digest, Key, PeerId, TaskId
 from twisted_dist.core.alarms import Alarms
 from twisted_dist.core.demand import Demand, demand_key
@@ -62,9 +65,10 @@ class SchedulerState:
         self.copying: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
         #: {task: those that could not fetch one}, until somebody has, or they may try again
         self.failed_copies: dict[SchedulerTask, dict[SchedulerWorker, None]] = {}
-        #: {function: how many of its tasks have ended since the last decision, the microseconds
-        #: that they took, their results' bytes}
-        self.measured: dict[SchedulerFunction, list[int]] = {}
+        #: {function: the microseconds and the bytes of its tasks that have ended since the last
+        #: decision, in columns}
+        self.measured: defaultdict[SchedulerFunction, tuple[list[int], list[int]]]
+        self.measured = defaultdict(lambda: ([], []))
         #: {(client, request): asked ids with their tasks}
         self.lookups: dict[tuple[SchedulerClient, int], dict[TaskId, SchedulerTask]] = {}
         #: members of an earlier life of this scheduler return: nothing is given out until they
@@ -78,8 +82,9 @@ class SchedulerState:
 
     def learn(self) -> None:
         """Fold in what was measured of tasks that have ended."""
-        for function, (count, duration_us, nbytes) in self.measured.items():
-            function.learn(duration_us / count / 1e6, nbytes / count)
+        for function, (durations_us, nbytes) in self.measured.items():
+            count = len(durations_us)
+            function.learn(sum(durations_us) / count / 1e6, sum(nbytes) / count)
         self.measured.clear()
 
     # -- workers' room
@@ -97,18 +102,20 @@ class SchedulerState:
         elif worker in self.roomy:
             del self.roomy[worker]
 
-    def touch(self, worker: SchedulerWorker) -> None:
-        """As `note_room`, where room may have been made: what only it may run is looked at."""
-        if (  # most often so
-            worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut
-        ):
-            self.roomy[worker] = self.idle[worker] = None
-        else:
-            self.note_room(worker)
-            if worker not in self.roomy:
-                return
-        if worker in self.backlogged or (self.demands and (worker.demands or self.wide)):
-            self.touched[worker] = None
+    def touch(self, workers: Iterable[SchedulerWorker]) -> None:
+        """As `note_room`, where room may have been made: what only they may run is looked at."""
+        roomy, idle, backlogged, demands = self.roomy, self.idle, self.backlogged, self.demands
+        for worker in workers:
+            if (  # most often so
+                worker.busy < worker.nthreads and worker.retiring is None and not worker.is_cut
+            ):
+                roomy[worker] = idle[worker] = None
+            else:
+                self.note_room(worker)
+                if worker not in roomy:
+                    continue
+            if worker in backlogged or (demands and (worker.demands or self.wide)):
+                self.touched[worker] = None
 
     # -- demands
 

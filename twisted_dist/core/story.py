@@ -42,13 +42,20 @@ class _Many:
         return task_id in self.ids
 
 
+class _Each(NamedTuple):
+    """Ids of which each was somewhere else."""
+
+    ids: Sequence[TaskId]
+    wheres: Sequence[str]
+
+
 class Story:
     """The entries, oldest first."""
 
     def __init__(self, most_entries: int = MOST_ENTRIES, most_ids: int = MOST_IDS) -> None:
         #: as `Entry`, but plain: this is called for every batch, however small. Of a single id
         #: no list is kept: each that goes with its entry has left the caches long ago
-        self._entries: deque[tuple[float, str, TaskId | Sequence[TaskId] | _Many, str]]
+        self._entries: deque[tuple[float, str, TaskId | Sequence[TaskId] | _Many | _Each, str]]
         self._entries = deque(maxlen=most_entries)
         self._most_ids = most_ids
         #: of the entries with many ids, those that still have them; and how many ids that is
@@ -63,6 +70,17 @@ class Story:
             self._entries.append((now, what, self._keep(ids), where))
         else:
             self._entries.append((now, what, ids, where))
+
+    def note_each(
+        self, now: float, what: str, ids: Sequence[TaskId], wheres: Sequence[str]
+    ) -> None:
+        """As `note`, of tasks of which each was elsewhere: one entry, as it costs what one does."""
+        if len(ids) == 1:
+            self.note(now, what, ids, wheres[0])
+            return
+        for start in range(0, len(ids), MANY_IDS):
+            part = slice(start, start + MANY_IDS)
+            self._entries.append((now, what, _Each(ids[part], wheres[part]), ""))
 
     def _keep(self, ids: Sequence[TaskId]) -> _Many:
         """Hold many ids, and let go of the oldest beyond the bound."""
@@ -81,5 +99,9 @@ class Story:
             if isinstance(ids, int):
                 if task_id == ids:
                     yield Entry(now, what, (ids,), where)
+            elif isinstance(ids, _Each):
+                for each, its in zip(*ids):
+                    if each == task_id:
+                        yield Entry(now, what, (each,), its)
             elif task_id in ids:
                 yield Entry(now, what, ids.ids if isinstance(ids, _Many) else ids, where)

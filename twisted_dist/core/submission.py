@@ -315,6 +315,6 @@ class Submissions:
                     self._add_copy(task, worker)
                 else:
                     note_size(task, nbytes)
-                    remember(state, task, worker, None)
+                    remember(state, task, worker)
             if task.state is RELEASED and not state.recovering:
                 activate(state, task)  # finds that it is lost, and says so

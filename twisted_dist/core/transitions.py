@@ -1,4 +1,7 @@
-"""How tasks change state. With `core.processing`, all that writes to `SchedulerState`'s tasks.
+"""How tasks change state, one at a time.
+
+With `core.processing`, and with `core.results` and `core.releasing`, which do the commonest for
+many at a time, all that writes to `SchedulerState`'s tasks.
 
 ::
 
@@ -153,19 +156,19 @@ def enqueue_at(state: SchedulerState, worker: SchedulerWorker, task: SchedulerTa
         state.touched[worker] = None
 
 
-def remember(
-    state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker, value: bytes | None
-) -> None:
-    """PROCESSING (or RELEASED, for scattered data) → MEMORY at *worker*."""
+def remember(state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker) -> None:
+    """Any state but PROCESSING → MEMORY: *worker* holds what was scattered, or what it claims.
+
+    What workers were given to run comes to MEMORY in `core.results`.
+    """
     task.state = MEMORY
     task.who_has = worker.alone  # it had no holder: this is `add_holder`
     worker.has_what[task] = None
     worker.nbytes += task.nbytes
     if (state.replicated and task in state.replicated) or worker.retiring is not None:
         state.to_replicate[task] = None
-    if task.wanted_by:
-        for client in task.wanted_by:
-            report_memory(state, client, task, value)
+    for client in task.wanted_by or ():
+        report_memory(state, client, task, None)
     if task.dependents:
         for dependent in task.dependents:
             if dependent.state is WAITING:
@@ -264,19 +267,17 @@ def leave_active(state: SchedulerState, task: SchedulerTask) -> None:
 
 def release_if_unneeded(state: SchedulerState, task: SchedulerTask) -> None:
     """Drop the result, the work or the whole record of what nobody needs any more."""
-    if task.state is MEMORY:  # the way of nearly all
-        if task.wanted_by or task.waiters:
-            return
+    if task.wanted_by or task.waiters:
+        return
+    if task.state is MEMORY:
         drop_result(state, task)
+    if task.state is RELEASED and task.group.demand is None:  # the way of nearly all
         if task.dependents:
             return
-        if task.group.demand is None:
-            _forget(state, task)
-            if not task.deps:
-                return
-            stack = _cut_off(task)
-        else:
-            stack = [task]
+        _forget(state, task)
+        if not task.deps:
+            return
+        stack = _cut_off(task)
     else:
         stack = [task]
     while stack:
