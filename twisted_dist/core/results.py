@@ -1,7 +1,7 @@
 """Results that workers have: what they have computed, a turn's in one pass, and what they copied.
 
 Nothing happens as often as that a task ends, so the common way of `Results.tasks_finished` is
-written out: it does what `core.processing.unassign`, `core.transitions.remember` and
+written out: it does what `core.processing.unassign`, `core.holders.add_holder` and
 `core.transitions.report_memory` do, without a call for each.
 """
 
@@ -16,15 +16,8 @@ from twisted_dist.core.holders import add_holder, note_size
 from twisted_dist.core.peers import SchedulerClient, SchedulerWorker
 from twisted_dist.core.processing import answered, unassign
 from twisted_dist.core.state import SchedulerState
-from twisted_dist.core.task import MEMORY, WAITING, SchedulerFunction, SchedulerTask
-from twisted_dist.core.transitions import (
-    INLINE_BUDGET,
-    let_run_away,
-    make_ready,
-    release_if_unneeded,
-    report_memory,
-    settle_deps,
-)
+from twisted_dist.core.task import MEMORY, SchedulerFunction, SchedulerTask
+from twisted_dist.core.transitions import INLINE_BUDGET, follow, report_memory
 
 #: a worker, and what it says of one result: id, attempt, bytes, microseconds, maybe the value
 _Row = tuple[SchedulerWorker, TaskId, int, int, int, "bytes | None"]
@@ -104,26 +97,15 @@ class Results:
                 took, made = measured[function]
             took.append(duration_us)
             made.append(nbytes)
-            task.state = MEMORY  # from here on as `remember`
-            task.who_has = worker.alone
+            task.state = MEMORY
+            task.who_has = worker.alone  # it had no holder: this is `add_holder`
             worker.has_what[task] = None
             worker.nbytes += nbytes
             if worker.retiring is not None or (replicated and task in replicated):
                 state.to_replicate[task] = None
             if task.wanted_by:
                 told.append((task, value))
-            if task.dependents:
-                for dependent in task.dependents:
-                    if dependent.state is WAITING:
-                        dependent.waiting_on -= 1
-                        if not dependent.waiting_on:
-                            make_ready(state, dependent)
-            if task.deps:
-                settle_deps(state, task)
-            if state.runaways.borrowed:
-                let_run_away(state, task)
-            if not task.waiters and not task.wanted_by:
-                release_if_unneeded(state, task)
+            follow(state, task)
         self._report(told)
 
     def _report(self, results: Iterable[tuple[SchedulerTask, bytes | None]]) -> None:

@@ -169,6 +169,11 @@ def remember(state: SchedulerState, task: SchedulerTask, worker: SchedulerWorker
         state.to_replicate[task] = None
     for client in task.wanted_by or ():
         report_memory(state, client, task, None)
+    follow(state, task)
+
+
+def follow(state: SchedulerState, task: SchedulerTask) -> None:
+    """A task has come to MEMORY: what needs it may run, what nobody needs any more goes."""
     if task.dependents:
         for dependent in task.dependents:
             if dependent.state is WAITING:
