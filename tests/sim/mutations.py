@@ -260,7 +260,8 @@ def late_results_stay(patch):
         known = set(state.to_replicate)
         tasks_finished(self, facts)
         for task in set(state.to_replicate) - known:
-            del state.to_replicate[task]
+            if any(worker.retiring is not None for worker in task.who_has or ()):
+                del state.to_replicate[task]
 
     patch.setattr(Results, "tasks_finished", mutated)
 

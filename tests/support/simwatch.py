@@ -85,9 +85,9 @@ class Watch:
             what = args[0]  # a stimulus, or the instant of `expire`
             self._cluster.net.note(function.__name__, *args[:-1])
             self._taken.append(what)
-            if type(what) is not s.TasksFinished:
-                core.catch_up()  # as it would itself: the books are compared with what follows
             busy, given, held = [], [], []
+            if type(what) in (*_LOSING, s.InputsMissing):
+                core.catch_up()  # as it would itself: the books are compared with what follows
             if type(what) in _LOSING:
                 # one that was never heard of may not know that it is registered: it gives up
                 heard = [each for each in state.workers.values() if each.metrics]
@@ -122,7 +122,8 @@ class Watch:
         state = core.state
 
         def checked():
-            core.catch_up()  # what has ended by now is not what is left with
+            if state.retiring:
+                core.catch_up()  # what has ended by now is not what is left with
             leaving = {w: (list(w.processing), list(w.has_what)) for w in state.retiring}
             out = decide()
             all_leave = all(each.retiring is not None for each in state.workers.values())

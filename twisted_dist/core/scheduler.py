@@ -197,7 +197,10 @@ class SchedulerCore:
         self._handlers[type(stimulus)](stimulus)
 
     def catch_up(self) -> None:
-        """Handle the results that were taken in: the first thing that anything else leads to."""
+        """Handle the results that were taken in; for who looks at the state before `decide`.
+
+        All else that is done here does it first.
+        """
         finished, self._finished = self._finished, []
         self._results.tasks_finished(finished)
 

@@ -1,7 +1,8 @@
 """`Story`: what has happened to tasks lately, bounded, for `core.explain`.
 
-One entry for each batch, holding the batch's own list of ids, so that remembering costs
-next to nothing for a task; finding one task's entries looks through all of them.
+One entry for each batch, holding the batch's own list of ids, or for what came one by one in a
+turn, so that remembering costs next to nothing for a task; finding one task's entries looks
+through all of them.
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ class Story:
     def note_each(
         self, now: float, what: str, ids: Sequence[TaskId], wheres: Sequence[str]
     ) -> None:
-        """As `note`, of tasks of which each was elsewhere: one entry, as it costs what one does."""
+        """As `note`, of tasks of which each was elsewhere; copies of both are kept, in one entry.
+
+        What costs is an entry, once the next ones have driven it out of the caches.
+        """
         if len(ids) == 1:
             self.note(now, what, ids, wheres[0])
             return

@@ -168,6 +168,7 @@ class Scheduler(ListeningService):
         """A view by name (`services.views`), or the certificates that count."""
         if what == "keys":
             return self.keys() or {}
+        self.core.catch_up()
         self.core.state.now = self.reactor.seconds()
         view = VIEWS.get(what)
         if view is None:
