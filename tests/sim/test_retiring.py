@@ -41,6 +41,47 @@ def with_lifetimes(cluster, span, workers=6):
     return addresses
 
 
+def is_known(cluster, worker):
+    """Whether a worker and the scheduler agree that it is registered."""
+    return worker._is_known and worker.address in cluster.scheduler.core.state.by_address
+
+
+def test_begins_anew_while_registering(cluster):
+    """A worker whose lifetime is over before the scheduler's answer is there registers again."""
+    cluster.wait(cluster.add_worker(1))
+    (worker,) = cluster.workers.values()
+    cluster.net.slowness = 300  # an answer takes longer than a new child
+    session, link = worker._link.session, worker._link
+    cluster.wait(cluster.restart_scheduler(0.0005))
+    cluster.net.run(lambda: link.session not in (None, session), 60)
+    assert not link.session.token
+    worker._lifetime.leave(0.0, restarts=True)
+    cluster.net.run_for(10.0)
+    assert is_known(cluster, worker)
+    assert not cluster.watch.differences()
+    cluster.stop()
+
+
+@pytest.mark.parametrize("again", ["its lifetime is over", "restart"])
+def test_begins_anew_twice(cluster, again):
+    """A worker that begins anew is not there before it has done so, to be let go meanwhile."""
+    cluster.wait(cluster.add_worker(1))
+    client = cluster.client()
+    (worker,) = cluster.workers.values()
+    cluster.wait(cluster.restart_scheduler(0.0005))
+    cluster.net.run(lambda: worker._link.session is None, 60)
+    worker._lifetime.leave(restarts=True)
+    cluster.net.run_for(0.1)  # half of what a new child takes
+    if again == "restart":
+        cluster.wait(client.restart())
+    else:
+        worker._lifetime.leave(restarts=True)
+    cluster.net.run_for(10.0)
+    assert is_known(cluster, worker)
+    assert not cluster.watch.differences()
+    close(cluster, client)
+
+
 @pytest.mark.parametrize("restarts", [False, True])
 def test_lifetimes_cost_nothing(cluster, restarts):
     """Workers leave one after the other, or begin anew: each task runs once, nothing is lost."""

@@ -5,153 +5,19 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from twisted.internet import defer, error, task
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 
+from tests.support.linksite import LIFE, TOKEN, Register
 from twisted_dist.errors import AccessError, ConnectError, RefusedError
-from twisted_dist.wire import commands, link, schema
-from twisted_dist.wire.frames import FrameDecoder, frame
+from twisted_dist.wire import commands, schema
+from twisted_dist.wire.frames import frame
 from twisted_dist.wire.link import (
     FIRST_RETRY_S,
     MOST_RETRY_S,
     OTHERS_EVERY,
     OTHERS_S,
     REFUSED_RETRY_S,
-    SchedulerLink,
 )
 from twisted_dist.wire.session import BEAT_S, SILENT_BEATS
-
-TOKEN = b"t" * 16
-LIFE = b"life"
-
-
-class Register:
-    """Stands for the command by which a member registers."""
-
-
-class Half:
-    """Chance that draws the middle, and remembers of what."""
-
-    def __init__(self):
-        self.drawn = []
-
-    def uniform(self, low, high):
-        """As Random's."""
-        self.drawn.append((low, high))
-        return (low + high) / 2
-
-
-class Dialled:
-    """A connection that was greeted; its switches wait for the test."""
-
-    def __init__(self):
-        self.asked = []
-        self.answer = defer.Deferred()
-        self.transport = StringTransport()
-        self.stream = None
-
-    def switch(self, command, stream, timeout_s, **arguments):
-        """As `wire.dial.Dialled`'s."""
-        self.asked.append((command, arguments))
-        self.stream = stream
-        return self.answer
-
-    def say_yes(self):
-        """The scheduler has switched."""
-        self.stream.makeConnection(self.transport)
-        self.answer.callback(None)
-
-    def say_no(self, why):
-        """It has not."""
-        self.answer.errback(why)
-
-    def lose(self):
-        """The connection is lost."""
-        self.stream.connectionLost(Failure(error.ConnectionLost()))
-
-    def said(self):
-        """What was sent on it: numbers and fields."""
-        payloads = FrameDecoder().feed(self.transport.value())
-        allowed = frozenset((schema.ARRIVED.number, schema.BYE.number, schema.HEARTBEAT.number))
-        return [schema.decode(each, allowed) for each in payloads]
-
-
-class Site:
-    """A member's link, and what it was told."""
-
-    def __init__(self, monkeypatch):
-        self.clock = task.Clock()
-        self.chance = Half()
-        self.told = []
-        self.forgot = 0
-        self.dials = []
-        self.dialled = []
-        self.returns = True
-        monkeypatch.setattr(link, "enter", self._enter)
-        self.link = SchedulerLink(
-            self.clock,
-            "h:1",
-            "member",
-            self,
-            self.chance,
-            (schema.WELCOME.number,),
-            self._register,
-            lambda number, fields: self.told.append(("received", number)),
-            lambda: self.told.append("beat"),
-            self._gone,
-            lambda failure: self.told.append(("failed", failure.type)),
-            lambda is_cut: self.told.append("cut" if is_cut else "back"),
-        )
-
-    def addresses(self, address):
-        """There are two."""
-        return (address, "other:1")
-
-    def forget(self):
-        """As `Membership`'s."""
-        self.forgot += 1
-
-    async def _enter(self, reactor, address, kind, membership, timeout_s):
-        self.dialled.append((address, timeout_s))
-        self.dials.append(defer.Deferred())
-        return await self.dials[-1]
-
-    async def _register(self, proto, session, timeout_s):
-        await proto.switch(Register, session.first_stream(), timeout_s, **self.link.earlier())
-
-    def _gone(self, why, may_return):
-        self.told.append(("gone", may_return))
-        if self.returns and may_return:
-            self.link.dial()
-
-    def connect(self):
-        """The dial under way is greeted; the connection."""
-        proto = Dialled()
-        self.dials[-1].callback(proto)
-        return proto
-
-    def refuse(self, problem=None):
-        """It comes to nothing."""
-        self.dials[-1].errback(problem or ConnectError("nobody"))
-
-    def begin(self):
-        """A welcome member; its connection."""
-        self.link.dial()
-        proto = self.connect()
-        proto.say_yes()
-        self.link.welcomed(TOKEN, LIFE)
-        self.told.clear()
-        return proto
-
-
-@pytest.fixture
-def site(monkeypatch):
-    """One that leaves no call behind."""
-    site = Site(monkeypatch)
-    yield site
-    site.link.close("the test is over")
-    assert not site.clock.getDelayedCalls()
 
 
 def test_registers(site):
@@ -329,32 +195,3 @@ def test_later_refusals(site, problem):
     assert call.getTime() - site.clock.seconds() <= max(REFUSED_RETRY_S, BEAT_S)
     site.clock.advance(REFUSED_RETRY_S)
     assert len(site.dials) == 3
-
-
-@pytest.mark.parametrize("when", ["dialling", "waiting", "registering", "resuming", "welcome"])
-def test_closed(site, when):
-    """`SchedulerLink.close` ends whatever is under way, and leaves no call and no connection."""
-    site.returns = False
-    protos = []
-    if when in ("resuming", "welcome"):
-        protos.append(site.begin())
-    else:
-        site.link.dial()
-    if when == "waiting":
-        site.refuse()
-    elif when == "registering":
-        protos.append(site.connect())
-    elif when == "resuming":
-        protos[0].lose()
-        protos.append(site.connect())
-    site.told.clear()
-    site.link.close("bye")
-    assert not site.clock.getDelayedCalls()
-    assert site.link._dialling is None
-    if when == "welcome":
-        assert protos[0].said()[-1][1] == {"reason": "bye", "returns": False}
-        assert protos[0].transport.disconnecting
-        protos[0].lose()
-    assert site.link.session is None
-    site.link.dial()
-    assert len(site.dials) == (2 if when == "resuming" else 1)

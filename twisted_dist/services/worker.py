@@ -149,7 +149,8 @@ class Worker(ListeningService):
         self._is_known = False
         #: memory is kept for later values, here
         self._is_keeping = False
-        self._restarting: defer.Deferred[None] | None = None
+        #: the executor starts anew: there is no scheduler until that is done
+        self._is_restarting = False
 
     def _make_store(self) -> Store:
         return Store(self.reactor)
@@ -240,9 +241,9 @@ class Worker(ListeningService):
         self._errands.lose()
         if self._stopping is not None:
             return
-        note = self.log.warn if self._restarting is None else self.log.info
+        note = self.log.info if self._is_restarting else self.log.warn
         note("lost the scheduler at {s}: {why}", s=self.scheduler, why=reason)
-        if self._restarting is None and may_return:
+        if may_return and not self._is_restarting:
             self._uploads.lose()
         else:
             self._execute(self.core.reset())
@@ -251,7 +252,7 @@ class Worker(ListeningService):
             self._link.life = b""
         if self._lifetime.is_over:
             self._lifetime.may_end()  # and not come back
-        elif self._restarting is None:
+        elif not self._is_restarting:
             self._link.dial()
 
     def retire(self, timeout_s: float = HANDOVER_S, waits: bool = True) -> None:
@@ -268,18 +269,19 @@ class Worker(ListeningService):
 
     def _restart(self) -> None:
         """Start the executor anew, and register when that is done: nothing of before is left."""
-        if self._restarting is not None:
+        if self._is_restarting:
             return
+        self._is_restarting = True
         self._uploads.forget()
         self._is_known = False
         self._execute(self.core.reset())
-        self._restarting = defer.maybeDeferred(self._executor.restart)
-        self._restarting.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
-        self._restarting.addCallback(lambda _: self._restarted())
         self._link.end("this worker starts anew")
+        restarted = defer.maybeDeferred(self._executor.restart)
+        restarted.addErrback(lambda f: self.log.failure("restarting failed", failure=f))
+        restarted.addCallback(lambda _: self._restarted())
 
     def _restarted(self) -> None:
-        self._restarting = None
+        self._is_restarting = False
         if self._stopping is None and self._link.session is None:
             self._link.dial()
 

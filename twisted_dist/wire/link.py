@@ -95,6 +95,8 @@ class SchedulerLink:
         self._peers = 0
         self._generation = 0
         self._dialling: defer.Deferred[None] | None = None
+        #: whoever this is for has called `dial`, and the session that it was for is not over
+        self._is_wanted = False
         self._is_closed = False
         self._beat = task.LoopingCall(self._tick)
         self._beat.clock = reactor
@@ -108,7 +110,10 @@ class SchedulerLink:
 
     def dial(self) -> None:
         """Make a connection, for the session that there is, or for a new one."""
-        if self._dialling is None and not self._is_closed:
+        if self._is_closed:
+            return
+        self._is_wanted = True
+        if self._dialling is None:
             self._dialling = defer.Deferred.fromCoroutine(self._dial())
             self._dialling.addCallbacks(self._dialled, self._dial_failed)
 
@@ -121,9 +126,15 @@ class SchedulerLink:
         self.end(why)
 
     def end(self, why: str) -> None:
-        """Say good-bye; `gone` is called."""
+        """Have no session, nor dial, until `dial` is called; `gone` is, where there was a session.
+
+        A scheduler that is just being told of this member hears the good-bye after that.
+        """
+        self._is_wanted = False
         if self.session is not None:
             self.session.end(why, returns=not self._is_closed)
+        elif self._dialling is not None:
+            self._dialling.cancel()
 
     def earlier(self) -> dict[str, Any]:
         """What a registration says of the life of the scheduler in which this member was."""
@@ -192,7 +203,7 @@ class SchedulerLink:
                 wait = REFUSED_RETRY_S
             else:
                 return
-            if self._is_closed:
+            if not self._is_wanted:
                 return
             await task.deferLater(self._reactor, wait * self._chance.uniform(0.5, 1.0))
 
@@ -246,13 +257,15 @@ class SchedulerLink:
 
     def _dialled(self, _: None) -> None:
         self._dialling = None
-        if self.session is not None and not self.is_connected:
-            self.dial()  # it was lost while that was being told
+        if self._is_wanted and not self.is_connected:
+            self.dial()  # it was lost, or ended, while that was being told
 
     def _dial_failed(self, failure: Failure) -> None:
         self._dialling = None
         if failure.check(defer.CancelledError):
-            return  # by `close`
+            if self._is_wanted:  # again, since `end`
+                self.dial()
+            return
         if not failure.check(RefusedError, AccessError, ConnectError):
             self.log.failure("cannot register with {s}", failure=failure, s=self._address)
         self._failed(failure)
@@ -273,5 +286,6 @@ class SchedulerLink:
         """The session is over."""
         session, self.session = self.session, None
         if session is not None:
+            self._is_wanted = False  # but for what `gone` says
             self._stop_beat()
             self._gone(why, session.may_return)

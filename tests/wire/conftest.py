@@ -1,0 +1,16 @@
+"""What tests of several files are about."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.linksite import LinkSite
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """A `LinkSite` that leaves no call behind."""
+    site = LinkSite(monkeypatch)
+    yield site
+    site.link.close("the test is over")
+    assert not site.clock.getDelayedCalls()
