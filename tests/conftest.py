@@ -2,6 +2,7 @@
 
 import hypothesis
 import pytest
+from twisted.logger import globalLogBeginner
 
 # what fails there says with what values, too
 pytest.register_assert_rewrite("tests.support")
@@ -12,6 +13,12 @@ hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("untimed")
+
+
+# Until somebody begins to log, Twisted keeps what is logged, and with it whose it is and what
+# that holds, until 65,536 more are there: then an old test's memory goes in the midst of another,
+# which looks who has some
+globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 
 @pytest.fixture(autouse=True, scope="session")
