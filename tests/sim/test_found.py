@@ -191,6 +191,18 @@ def test_what_was_asked_just_before_closing():
     cluster.stop()
 
 
+def test_close_while_it_registers_again():
+    """`AsyncClient.close` waits for nothing before a new scheduler has said yes."""
+    cluster, client, _ = start("a")
+    link = client.session._reach._link
+    session = link.session
+    cluster.wait(cluster.restart_scheduler(0.001))
+    cluster.net.run(lambda: link.session not in (None, session))
+    assert not link.session.token
+    cluster.wait(client.close(), 1.0)
+    cluster.stop()
+
+
 def test_connection_lost_while_registering():
     """`AsyncClient.start` tries on where the connection is lost before it is welcome."""
     cluster = SimCluster(1, checked=True)

@@ -19,7 +19,11 @@ RESTART_S: Final = (0.0005, 0.05, 2.0, 30.0)
 #: seconds that a worker has to leave: too few, maybe, and more than any run takes
 HASTE_S: Final = (0.0, 0.05, 1.0)
 PATIENCE_S: Final = 10_000.0
-#: the same where its process is told to end, and how often all are told so at once
+#: how often a worker begins anew in a row, and the longest until the next time: about as long as
+#: it takes to do so and to register
+TURNS: Final = (1, 2, 3)
+TURN_S: Final = 0.5
+#: seconds where its process is told to end, and how often all are told so at once
 DRAIN_S: Final = (0.05, 1.0, 25.0)
 ALL_END: Final = 0.2
 #: how often a moment is waited for in which something is fetched
@@ -188,6 +192,19 @@ class Faults:
             restarts = self._random.random() < 0.5
             self._cluster.retire_worker(self._random.choice(known), seconds, restarts)
 
+    def begin_anew(self):
+        """A worker begins anew, and maybe again before it has, while it dials the scheduler."""
+        ip = self._worker()
+        if ip is not None:
+            self._sever_pair(SCHEDULER_IP, ip)
+            for _ in range(self._random.choice(TURNS)):
+                self._later(self._random.uniform(0, TURN_S), self._turn, ip)
+
+    def _turn(self, ip):
+        worker = self._cluster.workers.get(ip)
+        if worker is not None and worker._first is None:
+            self._cluster.retire_worker(ip, self._random.choice(HASTE_S), restarts=True)
+
     def tell_to_end(self):
         """A worker's process is told to end, maybe while it leaves already; so may all be."""
         known = [ip for ip, each in sorted(self._cluster.workers.items()) if each._first is None]
@@ -278,6 +295,7 @@ KINDS: Final = {
     "join": Kind(lambda f: f.join(), 3, True),
     "lifetime over": Kind(lambda f: f.retire(), 3, True),
     "lifetime over, in haste": Kind(lambda f: f.retire(True), 1),
+    "begins anew": Kind(lambda f: f.begin_anew(), 2),
     "told to end": Kind(lambda f: f.tell_to_end(), 2),
     "slow worker": Kind(lambda f: f.slow(), 2, True),
     "stop worker": Kind(lambda f: f.sleep("worker"), 2, True, True),

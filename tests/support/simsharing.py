@@ -240,19 +240,21 @@ async def publish(load):
     turn = load.turn(name)
     await turn.acquire()
     try:
-        there = register.values[-1] is not NOTHING
+        before = register.possible(register.told)  # several, where an answer never came
+        there = before[-1] is not NOTHING
         if there and load.random.random() < 0.3:
             number = register.begin(NOTHING)
             await load.client.unpublish_dataset(name)
         else:
             value = [load.number(), *load.carried()]
             number = register.begin(value[0])
-            override = there or load.books.restarts > 0
+            override = before != [NOTHING] or load.books.restarts > 0
             await load.client.publish_dataset(value, name=name, override=override)
         register.end(number)
     except RefusedError as problem:
         # what was asked before a restart may be done before it or after
-        return None if load.books.restarts else f"was refused: {problem}"
+        is_gone = register.values[number - 1] is NOTHING and NOTHING in before
+        return None if load.books.restarts or is_gone else f"was refused: {problem}"
     finally:
         turn.release()
 

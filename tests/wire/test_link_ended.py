@@ -12,7 +12,10 @@ from twisted_dist.wire.link import MOST_RETRY_S
 
 @pytest.mark.parametrize("when", ["dialling", "waiting", "registering", "resuming", "welcome"])
 def test_closed(site, when):
-    """`SchedulerLink.close` ends whatever is under way, and leaves no call and no connection."""
+    """`SchedulerLink.close` ends whatever is under way, and leaves no call and no connection.
+
+    `gone` is called where there was a session: somebody waits for that.
+    """
     site.returns = False
     protos = []
     if when in ("resuming", "welcome"):
@@ -35,6 +38,7 @@ def test_closed(site, when):
         assert protos[0].transport.disconnecting
         protos[0].lose()
     assert site.link.session is None
+    assert site.told == ([("gone", True)] if protos else [])
     site.link.dial()
     assert len(site.dials) == (2 if when == "resuming" else 1)
 

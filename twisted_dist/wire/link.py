@@ -118,12 +118,12 @@ class SchedulerLink:
             self._dialling.addCallbacks(self._dialled, self._dial_failed)
 
     def close(self, why: str) -> None:
-        """Leave the scheduler, and do not come back."""
+        """As `end`, and do not come back; nothing is under way any more."""
         self._is_closed = True
         self._stop_beat()
+        self.end(why)
         if self._dialling is not None:
             self._dialling.cancel()
-        self.end(why)
 
     def end(self, why: str) -> None:
         """Have no session, nor dial, until `dial` is called; `gone` is, where there was a session.
