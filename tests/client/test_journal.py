@@ -54,11 +54,11 @@ class Site:
         (record,) = self.submitter.submit(operator.add, [(args, {})], {})
         return BaseFuture(self, record)
 
-    def scatter(self):
+    def scatter(self, is_there=True):
         """Data of this client's; its future."""
         task_id = self.submitter.take_ids(1)
         record = Record(task_id, "data")
-        record.origin = Data(task_id, 8)
+        record.origin = Data(task_id, 8, is_there=is_there)
         self.records.add(record)
         return BaseFuture(self, record)
 
@@ -256,6 +256,14 @@ def test_data(site):
     assert fields == {"ids": [data_id], "nbytes": [8], "holder": NO_HOLDER}
     assert ids_of(messages, "RELEASE") == [data_id]
     assert task.status == "pending"
+
+
+def test_data_on_its_way(site):
+    """`Journal.retell` does not tell of data that no worker has yet: it would be lost."""
+    data = site.scatter(is_there=False)
+    assert site.retell() == ([], [])
+    data._record.origin.is_there = True
+    assert kinds(site.retell()[0]) == ["SCATTERED"]
 
 
 def test_runaways(site):

@@ -320,38 +320,6 @@ def test_given_up_and_back():
     assert not given(out)
 
 
-# -- scattered data
-
-
-def test_scattered_data(desk):
-    """Data that a worker claims is its client's again, who need not know where it is."""
-    desk.come(W, [FIRST], attempt=0)
-    desk.return_client()
-    assert done(desk.tell(s.DataScattered(A, [FIRST], [8], 0))) == [FIRST]
-    assert desk.state == {0: "memory"}
-
-
-def test_scattered_data_told_of_first(desk):
-    """Data that a client tells of first waits for who holds it."""
-    desk.return_client()
-    desk.tell(s.DataScattered(A, [FIRST], [8], 0))
-    desk.tell(submitted(A, FIRST + 1, deps=[[FIRST]]))
-    out = desk.come(W, [FIRST], attempt=0) + desk.come(X)
-    assert FIRST in done(out)
-    assert given(out) == [(W, FIRST + 1)]
-    assert not kinds(desk.live(GRACE_S + 2))
-
-
-def test_scattered_data_that_is_lost(desk):
-    """Data that nobody comes with is lost when the grace is over, with what needs it."""
-    desk.return_client()
-    desk.tell(s.DataScattered(A, [FIRST], [8], 0))
-    desk.tell(submitted(A, FIRST + 1, deps=[[FIRST]]))
-    out = desk.come(W)
-    assert not kinds(out)
-    assert set(kinds(desk.live(GRACE_S + 2))) == {"data-lost"}
-
-
 # -- the grace
 
 

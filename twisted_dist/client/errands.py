@@ -75,7 +75,7 @@ async def run(
         if kind == VALUE:
             record.value = value
         elif kind == HELD:
-            record.origin = Data(record.id, nbytes)
+            record.origin = Data(record.id, nbytes, is_there=True)
             session.claim(record, holder)
             away.append(record)
         else:

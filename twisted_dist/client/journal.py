@@ -31,13 +31,19 @@ NO_HOLDER = 0
 
 
 class Data:
-    """The origin of a record of scattered data."""
+    """The origin of a record of scattered data.
 
-    __slots__ = ("first", "nbytes")
+    Attributes:
+        is_there: some worker has it. Before, nobody is told of it: who cannot find what was told
+            takes it to be lost.
+    """
 
-    def __init__(self, task_id: TaskId, nbytes: int) -> None:
+    __slots__ = ("first", "is_there", "nbytes")
+
+    def __init__(self, task_id: TaskId, nbytes: int, *, is_there: bool) -> None:
         self.first = task_id
         self.nbytes = nbytes
+        self.is_there = is_there
 
 
 Origin: TypeAlias = Union[Batch, Data]
@@ -108,7 +114,7 @@ class Journal:
         batches = [each for each in origins if isinstance(each, Batch) and each.payloads]
         # all of them: those that only earlier tasks had may be used again, and are not sent twice
         out = list(self._functions.values())
-        data = [each for each in origins if isinstance(each, Data)]
+        data = [each for each in origins if isinstance(each, Data) and each.is_there]
         for start in range(0, len(data), AT_ONCE):
             part = data[start : start + AT_ONCE]
             out.append(

@@ -210,19 +210,19 @@ class Session:
         self._tidier.begin()
         first = self.submitter.take_ids(len(values))
         records = []
-        places: dict[str, tuple[list[TaskId], list[Value]]] = {}
+        places: dict[str, tuple[list[Data], list[Value]]] = {}
         for offset, value in enumerate(values):
             record = Record(first + offset, f"data-{first + offset:x}")
             record.nbytes = value_nbytes(value)
-            record.origin = Data(record.id, record.nbytes)
+            record.origin = data = Data(record.id, record.nbytes, is_there=False)
             self.records.add(record)
             records.append(record)
-            ids, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
-            ids.append(record.id)
+            those, blobs = places.setdefault(addresses[offset % len(addresses)], ([], []))
+            those.append(data)
             blobs.append(value)
         putting = [
-            defer.Deferred.fromCoroutine(self._put(address, ids, blobs))
-            for address, (ids, blobs) in places.items()
+            defer.Deferred.fromCoroutine(self._put(address, those, blobs))
+            for address, (those, blobs) in places.items()
         ]
         results: Any = await defer.DeferredList(putting, consumeErrors=True)
         for succeeded, result in results:
@@ -232,10 +232,13 @@ class Session:
                 result.raiseException()
         return records
 
-    async def _put(self, address: str, ids: list[TaskId], values: list[Value]) -> None:
+    async def _put(self, address: str, data: list[Data], values: list[Value]) -> None:
         connection = await self.data.connection(address)
+        ids = [each.first for each in data]
         holder = await connection.put(ids, values)
-        self.sender.send(schema.SCATTERED.pack(ids, list(map(value_nbytes, values)), holder))
+        for each in data:
+            each.is_there = True
+        self.sender.send(schema.SCATTERED.pack(ids, [each.nbytes for each in data], holder))
 
     # -- receiving, in the reactor's thread
 

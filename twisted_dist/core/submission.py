@@ -262,7 +262,10 @@ class Submissions:
     # -- data
 
     def data_put(self, fact: s.DataPut) -> None:
-        """A worker has data that its client tells of soon, or never."""
+        """A worker has data that its client tells of soon, or never; or has told of already.
+
+        The last is so where both return to a scheduler that has begun anew.
+        """
         state = self._state
         worker = state.workers.get(fact.worker)
         if worker is None:
@@ -274,6 +277,8 @@ class Submissions:
                 self._claims.expire(worker, [task_id])
             elif task.group.function is None and task.state is MEMORY:
                 self._add_copy(task, worker)
+            elif task.group.function is None and task.state is RELEASED:
+                remember(state, task, worker)
             else:
                 state.outbox.release(worker, task)
 
@@ -305,6 +310,8 @@ class Submissions:
                 self._want_again(client, task)
             if task.group.function is not None:
                 continue  # computed, not scattered: this client confuses its own ids
+            if task.state is RELEASED:
+                note_size(task, nbytes)
             holders = self._claims.take_holders(task_id)
             if holder is not None and holder not in holders and task_id not in client.forgone:
                 holders.append(holder)
@@ -314,7 +321,6 @@ class Submissions:
                 elif task.state is MEMORY:
                     self._add_copy(task, worker)
                 else:
-                    note_size(task, nbytes)
                     remember(state, task, worker)
             if task.state is RELEASED and not state.recovering:
                 activate(state, task)  # finds that it is lost, and says so
