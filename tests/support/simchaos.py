@@ -251,10 +251,11 @@ class Chaos:
             excuses.add(WorkerLostError)
         if self.cluster.world.deaths >= ALLOWED_FAILURES:
             excuses.add(TaskKilledError)
-        if load.client.session.submitter.index in self.cluster.watch.returned:
+        index = load.client.session.submitter.index
+        if index in self.cluster.watch.returned:
             # what others have given it is not its to tell of again
-            excuses |= OUT_OF_REACH | {DependencyLostError}
-        if load.gone:
+            excuses.add(DependencyLostError)
+        if load.gone or index in self.cluster.watch.returned | self.cluster.watch.given_up:
             excuses |= OUT_OF_REACH
         return excuses
 

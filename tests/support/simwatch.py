@@ -45,6 +45,8 @@ class Watch:
         self._seen_off = set()
         #: numbers of clients that came again after they had been given up
         self.returned = set()
+        #: and of all that were, or have gone
+        self.given_up = set()
         self.losses = 0
         self.attempts_lost = 0
         self.lost_results = 0
@@ -95,6 +97,8 @@ class Watch:
                 given = [each for each in state.workers.values() if each.processing]
             elif type(what) is s.ClientJoined and what.returns:
                 self.returned.add(what.client)
+            elif type(what) is s.ClientLost:
+                self.given_up.add(what.client)
             elif type(what) is s.InputsMissing:
                 missing = filter(None, map(state.tasks.get, what.missing))
                 held = [task for task in missing if task.state is MEMORY]
