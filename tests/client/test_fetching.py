@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from twisted_dist.client.fetching import ATTEMPTS, FIRST_PAUSE_S, Fetcher
 from twisted_dist.client.future import Record
-from twisted_dist.errors import ConnectError
+from twisted_dist.errors import ConnectError, ConnectionClosedError
 
 #: until all rounds are over
 ALL_S = FIRST_PAUSE_S * 2**ATTEMPTS
@@ -68,3 +68,18 @@ def test_lost_in_the_last_pause(clock, record, fetching):
     record.error = ("data-lost", b"", "it was lost with its worker")
     clock.pump([1.0] * int(ALL_S))
     assert found == [None]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_the_scheduler_goes_meanwhile(clock, record, is_lost):
+    """That is said, unless it is known by then what became of the result."""
+    asked = defer.Deferred()
+    fetcher = Fetcher(clock, Gone(), lambda ids: asked)
+    found = outcome(defer.Deferred.fromCoroutine(fetcher.fetch([record])))
+    if is_lost:
+        record.error = ("data-lost", b"", "it was lost with its worker")
+    asked.errback(ConnectionClosedError("no answer"))
+    if is_lost:
+        assert found == [None]
+    else:
+        assert found[0].check(ConnectionClosedError)

@@ -17,7 +17,6 @@ from twisted_dist.client.explanation import Explanation
 from twisted_dist.client.future import BaseFuture, Record
 from twisted_dist.client.options import as_names, as_options
 from twisted_dist.client.session import Session, as_client
-from twisted_dist.execution.payloads import load_value
 
 
 class AsyncFuture(BaseFuture):
@@ -52,9 +51,7 @@ class AsyncFuture(BaseFuture):
         away = op.to_fetch(records, "raise")
         if away:
             await self._session.fetcher.fetch(away)
-            op.to_fetch(records, "raise")  # it may have been lost meanwhile
-        assert self._record.value is not None
-        return load_value(self._record.value)
+        return self._record.result()
 
     async def _exception(self) -> BaseException | None:
         await op.wait_done(self._session, [self._record])
@@ -232,7 +229,6 @@ class AsyncClient(RunMethods):
             away = op.to_fetch(records, errors)
             if away:
                 await self.session.fetcher.fetch(away)
-                op.to_fetch(records, errors)  # some may have been lost meanwhile
             return op.unpack(futures, errors == "skip")
 
         return defer.Deferred.fromCoroutine(collect())

@@ -16,7 +16,6 @@ from twisted_dist.client.client import Client
 from twisted_dist.client.future import Future, Record
 from twisted_dist.client.options import NOTHING
 from twisted_dist.client.session import Session
-from twisted_dist.execution.payloads import load_value
 
 T = TypeVar("T")
 
@@ -43,8 +42,7 @@ def _when_settled(
 
     def give() -> None:
         try:
-            assert record.value is not None
-            value = load_value(record.value)
+            value = record.result()
         except BaseException as problem:
             function(None, problem)
         else:

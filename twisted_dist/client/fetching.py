@@ -47,7 +47,14 @@ class Fetcher:
         self._closed = False
 
     async def fetch(self, records: Sequence[Record]) -> None:
-        """Bring the values of finished records here; in the reactor's thread."""
+        """Bring the values of finished records here; in the reactor's thread.
+
+        Those that are found lost meanwhile have an error afterwards, and no value.
+
+        Raises:
+            ConnectError: some are out of reach.
+            ConnectionClosedError: so is the scheduler, or the client was closed.
+        """
         away = [each for each in records if each.value is None]
         for start in range(0, len(away), AT_ONCE):
             await self._fetch_some(away[start : start + AT_ONCE])
@@ -56,7 +63,12 @@ class Fetcher:
         wanted = {each.id: each for each in records}
         why = "nobody has them"
         for attempt in range(ATTEMPTS):
-            sources, aliases = await self._locate(list(wanted))
+            try:
+                sources, aliases = await self._locate(list(wanted))
+            except (ConnectError, ConnectionClosedError):
+                if _not_failed(wanted):
+                    raise
+                return  # their errors say more
             names: dict[TaskId, list[TaskId]] = {}
             for own, there in aliases:
                 names.setdefault(there, []).append(own)

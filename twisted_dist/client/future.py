@@ -83,6 +83,14 @@ class Record:
         problem.__cause__ = RemoteTraceback(text)
         return problem  # type: ignore[no-any-return]
 
+    def result(self) -> Any:
+        """The value that was brought here, or the exception, raised: it may be lost on its way."""
+        if self.value is not None:
+            return load_value(self.value)
+        problem = self.exception()
+        assert problem is not None  # who fetches says so where it comes to nothing
+        raise problem
+
 
 class BaseFuture:
     """What blocking and Deferred futures share. Dropping the last one releases the result."""
@@ -160,14 +168,9 @@ class Future(BaseFuture):
         """
         self._wait(timeout)
         record = self._record
-        if record.error is not None:
-            problem = record.exception()
-            assert problem is not None
-            raise problem
-        if record.value is None:
+        if record.value is None and record.error is None:
             self._session.fetcher.fetch_blocking([record], timeout)
-        assert record.value is not None
-        return load_value(record.value)
+        return record.result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None."""

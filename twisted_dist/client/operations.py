@@ -15,7 +15,7 @@ from twisted_dist.client.options import check_text
 from twisted_dist.client.rpc import terminate
 from twisted_dist.client.session import Session
 from twisted_dist.errors import UsageProblem
-from twisted_dist.execution.payloads import dump_value, load_value
+from twisted_dist.execution.payloads import dump_value
 from twisted_dist.segments.files import CAN_SHARE
 
 #: seconds between looks at how many workers there are
@@ -66,9 +66,7 @@ def flatten(futures: Any) -> Iterator[BaseFuture]:
 def unpack(futures: Any, skip: bool) -> Any:
     """*futures* with each future replaced by its result."""
     if isinstance(futures, BaseFuture):
-        value = futures._record.value
-        assert value is not None
-        return load_value(value)
+        return futures._record.result()
     if isinstance(futures, dict):
         return {k: unpack(f, skip) for k, f in futures.items() if not (skip and _failed(f))}
     if isinstance(futures, Iterable) and not isinstance(futures, (str, bytes)):
