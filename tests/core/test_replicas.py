@@ -5,7 +5,9 @@ import pytest
 from tests.core.test_coordination import A, B, Desk, submit
 from tests.core.test_policies import copies, finish, given
 from twisted_dist.core import instructions as i
+from twisted_dist.core import invariants
 from twisted_dist.core import stimuli as s
+from twisted_dist.core.replicas import RETRY_S
 
 
 @pytest.fixture
@@ -113,6 +115,25 @@ def test_copy_that_fails_is_tried_again(desk):
     assert len(copies(out)) == 1
     desk.tell(s.ReplicasAdded(targets(out)[0], [task_id]))
     assert desk.told(asked) is None
+
+
+def test_copy_that_fails_and_comes_all_the_same(desk):
+    """`Replicas.arrived` lets nobody try again for a copy that nobody keeps."""
+    x, _ = done(desk, 2)
+    out = desk.tell(s.RetirementWanted(1, 300.0))
+    coming = {n: worker for worker, _, ids in copies(out) for n in ids}
+    target = coming[x]
+    (other,) = {2, 3} - {target}
+    for each in (target, other):
+        desk.tell(s.InputsMissing(each, [], [], [x], ["h:1"], silent=True))
+    (task,) = desk.core.state.failed_copies
+    assert task.id == x
+    assert desk.core.state.copying  # of the other
+    out = desk.tell(s.ReplicasAdded(target, [x]))
+    assert [(e.worker, e.ids) for e in out if isinstance(e, i.ReleaseData)] == [(target, [x])]
+    invariants.check(desk.core.state)
+    desk.now += RETRY_S
+    assert x in [n for _, _, ids in copies(desk.keep(desk.core.expire(desk.now))) for n in ids]
 
 
 def test_all_copies_are_released_with_the_last_future(desk):

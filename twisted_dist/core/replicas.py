@@ -134,9 +134,10 @@ class Replicas:
         """A worker has copies now; those that were moved there go where they were."""
         for task in tasks:
             source = self._moving.pop((task, worker), None)
-            self._state.failed_copies.pop(task, None)
             self._settle(task, worker)
             there = task.who_has or ()
+            if worker in there and self._state.failed_copies.pop(task, None) is not None:
+                self._state.to_replicate[task] = None  # others may try again: there is one more
             if source is not None and source in there and len(there) > 1:
                 drop_holder(task, source)
                 self._state.outbox.release(source, task)
