@@ -19,8 +19,8 @@ RESTART_S: Final = (0.0005, 0.05, 2.0, 30.0)
 #: seconds that a worker has to leave: too few, maybe, and more than any run takes
 HASTE_S: Final = (0.0, 0.05, 1.0)
 PATIENCE_S: Final = 10_000.0
-#: how often a worker begins anew in a row, and the longest until the next time: about as long as
-#: it takes to do so and to register
+#: how often a worker begins anew in a row, or a connection is lost, and the longest until the next
+#: time: about as long as it takes to register
 TURNS: Final = (1, 2, 3)
 TURN_S: Final = 0.5
 #: seconds where its process is told to end, and how often all are told so at once
@@ -146,6 +146,14 @@ class Faults:
         """The connections are lost."""
         pair = self._pair(ends)
         if pair is not None:
+            self._sever_pair(*pair)
+
+    def flap(self, ends):
+        """The connections are lost again and again, while they are dialled and go on."""
+        pair = self._pair(ends)
+        if pair is not None:
+            for _ in range(self._random.choice(TURNS)):
+                self._later(self._random.uniform(0, TURN_S), self._sever_pair, *pair)
             self._sever_pair(*pair)
 
     def sever_fetch(self):
@@ -284,6 +292,8 @@ KINDS: Final = {
     "half-open workers, severed": Kind(lambda f: f.half_open(_BETWEEN, True), 1),
     "sever worker": Kind(lambda f: f.sever(_TO_WORKER), 3, True),
     "sever client": Kind(lambda f: f.sever(_TO_CLIENT), 2, True),
+    "flapping worker": Kind(lambda f: f.flap(_TO_WORKER), 2, True),
+    "flapping client": Kind(lambda f: f.flap(_TO_CLIENT), 2, True),
     "sever workers": Kind(lambda f: f.sever(_BETWEEN), 2),
     "sever fetching": Kind(lambda f: f.sever(_FETCHING), 1),
     "sever a fetch": Kind(lambda f: f.sever_fetch(), 3),

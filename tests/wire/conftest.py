@@ -13,4 +13,6 @@ def site(monkeypatch):
     site = LinkSite(monkeypatch)
     yield site
     site.link.close("the test is over")
+    if site.link.session is not None:  # it is said good-bye on a connection
+        site.link.session.stream.connectionLost()
     assert not site.clock.getDelayedCalls()

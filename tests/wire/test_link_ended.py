@@ -8,6 +8,7 @@ from tests.support.linksite import LIFE, Register
 from twisted_dist.errors import ConnectError, RefusedError
 from twisted_dist.wire import schema
 from twisted_dist.wire.link import MOST_RETRY_S
+from twisted_dist.wire.session import BEAT_S, SILENT_BEATS
 
 
 @pytest.mark.parametrize("when", ["dialling", "waiting", "registering", "resuming", "welcome"])
@@ -31,16 +32,33 @@ def test_closed(site, when):
         protos.append(site.connect())
     site.told.clear()
     site.link.close("bye")
-    assert not site.clock.getDelayedCalls()
     assert site.link._dialling is None
     if when == "welcome":
         assert protos[0].said()[-1][1] == {"reason": "bye", "returns": False}
         assert protos[0].transport.disconnecting
         protos[0].lose()
+    assert not site.clock.getDelayedCalls()
     assert site.link.session is None
     assert site.told == ([("gone", True)] if protos else [])
     site.link.dial()
     assert len(site.dials) == (2 if when == "resuming" else 1)
+
+
+def test_closed_where_nothing_is_taken(site):
+    """`SchedulerLink.close` does not wait longer than others for a scheduler that is stopped."""
+    site.returns = False
+    proto = site.begin()
+    site.clock.advance(1.0)
+    site.link.close("bye")
+    for _ in range(SILENT_BEATS - 1):  # the first came with the welcome
+        site.clock.advance(BEAT_S)
+    assert site.told == []  # nothing more is said for the owner
+    assert not proto.transport.disconnected
+    site.clock.advance(BEAT_S)
+    assert proto.transport.disconnected
+    proto.lose()
+    assert site.told == [("gone", True)]
+    assert not site.clock.getDelayedCalls()
 
 
 @pytest.mark.parametrize("when", ["dialling", "waiting"])

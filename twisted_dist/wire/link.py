@@ -118,9 +118,12 @@ class SchedulerLink:
             self._dialling.addCallbacks(self._dialled, self._dial_failed)
 
     def close(self, why: str) -> None:
-        """As `end`, and do not come back; nothing is under way any more."""
+        """As `end`, and do not come back; nothing is under way any more.
+
+        Where the scheduler takes nothing, the good-bye neither, it is given up as on any other
+        connection (`StreamSession.beat`).
+        """
         self._is_closed = True
-        self._stop_beat()
         self.end(why)
         if self._dialling is not None:
             self._dialling.cancel()
@@ -160,7 +163,8 @@ class SchedulerLink:
 
     def _tick(self) -> None:
         if self.session is not None and self.is_connected:
-            self._owners_beat()
+            if not self._is_closed:
+                self._owners_beat()
             self.session.beat()
 
     # -- saying
