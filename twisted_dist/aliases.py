@@ -25,3 +25,5 @@ Digest: TypeAlias = bytes
 HERE: Address = ""
 #: Bits of a task id that number tasks within a client; the rest is the client's index.
 CLIENT_SHIFT = 40
+#: Attempts of one generation of a scheduler's (docs/protocol.md): more than any task has.
+ATTEMPTS_A_GENERATION = 2**16

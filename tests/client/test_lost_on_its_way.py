@@ -60,6 +60,20 @@ def test_result(future):
             future.result()
 
 
+def test_comes_all_the_same(session, future):
+    """`Future.result` is what its status says, where a value comes after it was cancelled."""
+    fetch = session.fetcher.fetch_blocking
+
+    def come(records, timeout):
+        fetch(records, timeout)
+        future._record.value = pickle.dumps(7)
+
+    session.fetcher.fetch_blocking = come
+    for _ in range(2):
+        with pytest.raises(DataLostError):
+            future.result()
+
+
 def test_gather(session, future):
     """`unpack` raises it, or leaves it out, once the rest was fetched."""
     there = Future(session, Record(8, "x-8"))

@@ -5,10 +5,11 @@ import pytest
 from tests.core.test_coordination import A, B, Desk, submit
 from tests.core.test_policies import FIRST, copies, given, kinds
 from tests.support.stimuli import DIGEST, submitted
+from twisted_dist.aliases import ATTEMPTS_A_GENERATION
 from twisted_dist.core import instructions as i
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.claims import CLAIM_S, GRACE_S
-from twisted_dist.core.scheduler import ATTEMPTS_A_GENERATION, LEASE_S
+from twisted_dist.core.scheduler import LEASE_S
 
 #: a worker that comes back
 W, X = 2, 3

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from twisted_dist.aliases import HERE
+from twisted_dist.aliases import ATTEMPTS_A_GENERATION, HERE
 from twisted_dist.core.worker_side import messages as m
 from twisted_dist.core.worker_side.machine import INLINE_BYTES, WorkerCore
 
@@ -64,6 +64,20 @@ def test_input_of_unknown_whereabouts():
     """An input that the scheduler thinks is here, and is not, sends the task back."""
     out = WorkerCore().handle(given_tasks((1, 1, [9])))
     assert out == [m.ReportMissing([1], [1], [9], [HERE])]
+
+
+def test_generation():
+    """`WorkerCore.generation` is the newest of tasks and of results; copies are of none."""
+    core = WorkerCore()
+    assert core.generation == 0
+    core.handle(m.DataPut([8], [3]))
+    core.handle(given_tasks((1, 2 * ATTEMPTS_A_GENERATION + 1, [])))
+    assert core.generation == 2
+    core.handle(given_tasks((2, 3 * ATTEMPTS_A_GENERATION + 7, [])))
+    core.handle(finished((2, 3 * ATTEMPTS_A_GENERATION + 7)))
+    assert core.generation == 3
+    core.reset()
+    assert core.generation == 0
 
 
 def test_death_of_the_executor():

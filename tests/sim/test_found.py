@@ -7,6 +7,7 @@ import pytest
 from tests.support import simtasks as t
 from tests.support.simcluster import SCHEDULER_IP, SimCluster
 from tests.support.stimuli import DIGEST, submitted
+from twisted_dist.client.session import HEARD_S
 from twisted_dist.core import invariants
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.scheduler import SchedulerCore
@@ -189,6 +190,36 @@ def test_what_was_asked_just_before_closing():
     cluster.net.run_for(5.0)
     assert cluster.world.marks == {1}
     cluster.stop()
+
+
+def test_connection_lost_while_closing():
+    """`AsyncClient.close` dials once more: the scheduler may not have heard of what runs on."""
+    cluster, client, _ = start("a")
+    client.fire_and_forget(client.submit(t.mark, 1))
+    closed = client.close()
+    cluster.net.run_for(0.0001)
+    cluster.net.sever(CLIENT_IP, SCHEDULER_IP)
+    cluster.wait(closed, 5.0)
+    cluster.net.run_for(5.0)
+    assert cluster.world.marks == {1}
+    cluster.stop()
+
+
+def test_close_out_of_reach():
+    """`AsyncClient.close` waits `HEARD_S` for that, and for nothing where nothing runs on."""
+    for runs_on in (False, True):
+        cluster, client, _ = start("a")
+        cluster.net.partition(CLIENT_IP, SCHEDULER_IP)
+        cluster.net.sever(CLIENT_IP, SCHEDULER_IP)
+        cluster.net.run_for(0.1)
+        future = client.submit(t.mark, 1)
+        if runs_on:
+            client.fire_and_forget(future)
+        since = cluster.net.clock.rightNow
+        cluster.wait(client.close(), 2 * HEARD_S)
+        assert (cluster.net.clock.rightNow - since >= HEARD_S) is runs_on
+        cluster.net.heal(CLIENT_IP, SCHEDULER_IP)
+        cluster.stop()
 
 
 def test_close_while_it_registers_again():

@@ -67,6 +67,42 @@ def test_one_after_the_other(cluster):
     left_clean(cluster, client)
 
 
+def test_short_lives(cluster):
+    """A scheduler that is killed as soon as a client is back is of an older generation."""
+    client = cluster.client()
+    link = client.session._reach._link
+    for (ip, *_), _ in zip(sorted(cluster.workers.items()), range(2)):
+        cluster.kill_worker(ip)
+    generations = [0]
+    for _ in range(5):
+        cluster.wait(cluster.restart_scheduler(0.0005))
+        cluster.net.run(lambda: link.life == cluster.scheduler._members.life, 60)
+        cluster.net.run_for(0.0001)
+        assert link._generation == cluster.scheduler.core.generation
+        generations.append(cluster.scheduler.core.generation)
+    assert generations == sorted(set(generations))
+    left_clean(cluster, client)
+
+
+def test_what_only_a_worker_knows(cluster):
+    """A worker that comes back says of which generation it was given tasks, told of it or not."""
+    client = cluster.client()
+    cluster.wait(cluster.restart_scheduler(0.001))
+    task = client.submit(t.lasts, 500.0, 1)
+    cluster.net.run(lambda: any(each.core.tasks for each in cluster.workers.values()), 60)
+    newest = cluster.scheduler.core.generation
+    (worker,) = [each for each in cluster.workers.values() if each.core.tasks]
+    assert worker.core.generation == newest
+    worker._link._generation = 0
+    for ip in [ip for ip, each in cluster.workers.items() if each is not worker]:
+        cluster.kill_worker(ip)
+    cluster.net.kill(client.session.reactor.ip)
+    cluster.wait(cluster.restart_scheduler(0.001))
+    cluster.net.run(lambda: worker._link.life == cluster.scheduler._members.life, 60)
+    assert cluster.scheduler.core.generation == newest + 1
+    del task
+
+
 def test_functions_that_nobody_uses_just_then(cluster):
     """A function whose tasks have all ended can be used again after a restart."""
     client = cluster.client()

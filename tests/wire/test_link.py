@@ -100,6 +100,14 @@ def test_resume_that_is_refused(site):
     assert site.told[-1] == "beat"
 
 
+def test_newest_generation(site):
+    """`SchedulerLink` does not let a scheduler that knows less make it know less."""
+    site.link.learn_peers(7, 4)
+    site.link.learn_peers(0, 0)
+    site.link.learn_peers(3, 2)
+    assert site.link.earlier() == {"life": b"", "generation": 4, "peers": 3}
+
+
 def test_resume_that_fails(site):
     """`SchedulerLink` tries once more where the connection is lost while it is resumed."""
     site.begin().lose()

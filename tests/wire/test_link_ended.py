@@ -61,6 +61,25 @@ def test_closed_where_nothing_is_taken(site):
     assert not site.clock.getDelayedCalls()
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_left(site, is_taken):
+    """`SchedulerLink.leave` fires when the connection is closed, which it is in time."""
+    site.returns = False
+    proto = site.begin()
+    told = []
+    site.link.leave("bye", 1.0).addCallback(told.append)
+    assert proto.said()[-1][1] == {"reason": "bye", "returns": False}
+    assert not told
+    if not is_taken:
+        site.clock.advance(1.0)
+        assert proto.transport.disconnected
+    proto.lose()
+    assert told == [None]
+    assert not site.clock.getDelayedCalls()
+    site.link.leave("bye", 1.0).addCallback(told.append)
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize("when", ["dialling", "waiting"])
 def test_ended_before_it_was_reached(site, when):
     """`SchedulerLink.end` stops dialling; `dial` begins again."""

@@ -84,12 +84,16 @@ class Record:
         return problem  # type: ignore[no-any-return]
 
     def result(self) -> Any:
-        """The value that was brought here, or the exception, raised: it may be lost on its way."""
-        if self.value is not None:
-            return load_value(self.value)
-        problem = self.exception()
-        assert problem is not None  # who fetches says so where it comes to nothing
-        raise problem
+        """The value that was brought here, or the exception, raised: it may be lost on its way.
+
+        Or cancelled, and come all the same: that is told as it was told first.
+        """
+        if self.error is not None:
+            problem = self.exception()
+            assert problem is not None
+            raise problem
+        assert self.value is not None  # who fetches says so where it comes to nothing
+        return load_value(self.value)
 
 
 class BaseFuture:

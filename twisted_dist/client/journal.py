@@ -80,6 +80,11 @@ class Journal:
                 self._runaways[record.id] = record
                 self._records.when_done(record, self._has_run)
 
+    @property
+    def runs_on(self) -> bool:
+        """Whether anything is to run to its end, and has not."""
+        return bool(self._runaways)
+
     def _has_run(self, record: Record) -> None:
         if self._runaways.pop(record.id, None) is not None and record.id in self._unheld:
             self._unheld.remove(record.id)

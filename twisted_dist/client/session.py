@@ -49,6 +49,8 @@ _FROM_SCHEDULER: Final = (
     schema.LOCATED.number,
     schema.ANSWER.number,
 )
+#: seconds that a client which closes waits for a scheduler that may not have heard all
+HEARD_S: Final = 10.0
 _STATUS: Final = {kinds.CANCELLED: CANCELLED, kinds.DATA_LOST: LOST, "connection": LOST}
 
 
@@ -130,10 +132,16 @@ class Session:
         await self._reach.connect(timeout_s)
 
     async def close(self) -> None:
-        """Tell the scheduler, and end everything."""
+        """Tell the scheduler, and end everything.
+
+        Where tasks are to run to their end (`let_run`), the scheduler has heard of them before,
+        unless it is out of reach for `HEARD_S`.
+        """
         if self.closed:
             return
         self.closed = True
+        if self._journal.runs_on and self._reach.is_open:
+            await self._be_heard()
         self.flow.end()
         self.leases.lose()
         self.data.close()
@@ -142,6 +150,14 @@ class Session:
         self.sender.close()
         await self._reach.close("this client was closed")
         self._fail_all("the client was closed")
+
+    async def _be_heard(self) -> None:
+        """See that what was said has come: after a good-bye, a lost connection is not dialled."""
+        try:
+            await self._questions.ask(schema.LOCATE, [], within_s=HEARD_S)
+        except (ConnectionClosedError, RefusedError) as problem:
+            told = "closing, and not all that is to run on may have been heard of: {why}"
+            self.log.warn(told, why=problem)
 
     def began(self, session: StreamSession, index: int, *, again: bool) -> None:
         """Send what there is, and first, where it is *again*, all that this client is owed."""

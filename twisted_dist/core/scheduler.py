@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from twisted_dist.aliases import PeerId, TaskId
+from twisted_dist.aliases import ATTEMPTS_A_GENERATION, PeerId, TaskId
 from twisted_dist.core import stimuli as s
 from twisted_dist.core.answers import Answers
 from twisted_dist.core.assignment import assign_queued
@@ -30,8 +30,6 @@ from twisted_dist.core.task import SchedulerTask
 
 #: seconds without a heartbeat until a worker is given up
 LEASE_S: Final = 60.0
-#: a task's attempts in one life of the scheduler are fewer
-ATTEMPTS_A_GENERATION: Final = 2**16
 
 #: told of a worker, and of tasks whose copies it has or could not get
 Settle: TypeAlias = Callable[[SchedulerWorker, list[SchedulerTask]], None]

@@ -21,6 +21,8 @@ from twisted_dist.wire.membership import Authority
 
 #: connections that may wait to be accepted: hundreds of workers start at once
 BACKLOG: Final = 1024
+#: seconds that a connection has to come to its end before it is ended
+PATIENCE_S: Final = 1.0
 
 
 def running_reactor(reactor: Any, loop: Any) -> Any:
@@ -191,7 +193,7 @@ class ListeningService(Service):
         emptied: defer.Deferred[None] = defer.Deferred()
         for connection in list(self._factory.connections):
             connection.transport.loseConnection()
-        patience = self.reactor.callLater(1.0, self._abort_connections)
+        patience = self.reactor.callLater(PATIENCE_S, self._abort_connections)
         self._factory.when_empty(lambda: emptied.callback(None))
         await emptied
         if patience.active():

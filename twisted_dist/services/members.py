@@ -322,8 +322,10 @@ class Members:
             self._asked,
         )
         self.clients[number] = end
+        # which begins a generation, where it returns: the welcome tells of that
+        self._scheduler.take(s.ClientJoined(number, name, returns))
         self._welcome(end, proto, s.ClientBack(number), told)
-        self._scheduler.stimulate(s.ClientJoined(number, name, returns))
+        self._scheduler.turned()
         return end.session.first_stream()
 
     def _asked(self, client: int, fields: dict[str, Any]) -> bool:
@@ -344,7 +346,8 @@ class Members:
         token = self._sessions.open(end.session, proto.certificate, goes_on)
         info = {"session": token, "life": self.life, **told}
         end.send(schema.WELCOME.pack(end.number, info))
-        end.send(schema.PEERS.pack(*self._told_peers))
+        workers, _ = self._told_peers
+        end.send(schema.PEERS.pack(workers, self._core.generation))
 
     def _goes_on(self, number: int, back: s.Stimulus) -> None:
         self._deaths.heard(number)

@@ -23,7 +23,12 @@ from twisted_dist.segments.probe import KEEPING, tidy
 from twisted_dist.services.executor import Executor, ThreadExecutor
 from twisted_dist.services.holder import Holder
 from twisted_dist.services.lifetime import HANDOVER_S, Lifespan, Lifetime, as_seconds
-from twisted_dist.services.listening import ListeningService, host_towards, running_reactor
+from twisted_dist.services.listening import (
+    PATIENCE_S,
+    ListeningService,
+    host_towards,
+    running_reactor,
+)
 from twisted_dist.services.memory import own_bytes
 from twisted_dist.services.outputs import Outputs
 from twisted_dist.services.passes import Passes
@@ -190,7 +195,7 @@ class Worker(ListeningService):
     async def stop_work(self) -> None:
         """Leave the scheduler, end the executor, close all data connections."""
         self._lifetime.close()
-        self._link.close("this worker is stopping")
+        leaving = self._link.leave("this worker is stopping", PATIENCE_S)
         if self._is_keeping:
             self._is_keeping = False
             KEEPING.end()
@@ -199,6 +204,7 @@ class Worker(ListeningService):
         await defer.maybeDeferred(self._executor.stop)
         await self._store.close()
         self._outputs.tell()
+        await leaving
         if self._first is not None:
             first, self._first = self._first, None
             first.errback(ConnectError(f"stopped before {self.scheduler} was reached"))
@@ -206,6 +212,8 @@ class Worker(ListeningService):
     # -- registration
 
     async def _register(self, proto: Dialled, session: StreamSession, timeout_s: float) -> None:
+        earlier = self._link.earlier()
+        earlier["generation"] = max(earlier["generation"], self.core.generation)
         await proto.switch(
             commands.RegisterWorker,
             session.first_stream(),
@@ -214,7 +222,7 @@ class Worker(ListeningService):
             name=self.name,
             nthreads=self.nthreads,
             resources=self.resources,
-            **self._link.earlier(),
+            **earlier,
         )
 
     def _refused(self, failure: Failure) -> None:

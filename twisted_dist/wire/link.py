@@ -98,6 +98,8 @@ class SchedulerLink:
         #: whoever this is for has called `dial`, and the session that it was for is not over
         self._is_wanted = False
         self._is_closed = False
+        #: fires when the last session is over
+        self._left: defer.Deferred[None] | None = None
         self._beat = task.LoopingCall(self._tick)
         self._beat.clock = reactor
 
@@ -128,6 +130,17 @@ class SchedulerLink:
         if self._dialling is not None:
             self._dialling.cancel()
 
+    def leave(self, why: str, patience_s: float) -> defer.Deferred[None]:
+        """As `close`; fires when nothing is left, of which no more is after *patience_s*."""
+        self.close(why)
+        if self.session is None:
+            return defer.succeed(None)
+        left: defer.Deferred[None] = defer.Deferred()
+        self._left = left
+        giving_up = self._reactor.callLater(patience_s, self.session.lose, why)
+        left.addCallback(lambda _: giving_up.cancel() if giving_up.active() else None)
+        return left
+
     def end(self, why: str) -> None:
         """Have no session, nor dial, until `dial` is called; `gone` is, where there was a session.
 
@@ -144,8 +157,12 @@ class SchedulerLink:
         return {"life": self.life, "generation": self._generation, "peers": self._peers}
 
     def learn_peers(self, workers: int, generation: int) -> None:
-        """The scheduler has told how many workers there are."""
-        self._peers, self._generation = workers, generation
+        """The scheduler has told how many workers there are, and in which generation.
+
+        One that has just begun anew may be of an earlier generation than another that was there
+        for a moment: the newest of all is what is new to nobody.
+        """
+        self._peers, self._generation = workers, max(generation, self._generation)
 
     def welcomed(self, session: bytes, life: bytes) -> None:
         """The scheduler has said yes, how the session is called, and which life this is."""
@@ -293,3 +310,6 @@ class SchedulerLink:
             self._is_wanted = False  # but for what `gone` says
             self._stop_beat()
             self._gone(why, session.may_return)
+        if self._left is not None:
+            left, self._left = self._left, None
+            left.callback(None)

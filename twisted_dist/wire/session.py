@@ -184,7 +184,7 @@ class StreamSession:
             if self._is_open and self.transport is not None:
                 write_now(self.transport, data)
         if self._kept.nbytes > MOST_KEPT and self._is_bounded:
-            self._give_up(f"more than {MOST_KEPT >> 20} MiB wait for it")
+            self.lose(f"more than {MOST_KEPT >> 20} MiB wait for it")
 
     def direct(self, data: bytes, written: list[bytes]) -> bool:
         """Keep what another thread is about to write, under `lock`; whether it may."""
@@ -207,9 +207,9 @@ class StreamSession:
         else:
             self._tell_lost()
 
-    def _give_up(self, why: str) -> None:
+    def lose(self, why: str) -> None:
         """End without a good-bye, which would wait behind what the peer does not take."""
-        self._over = why
+        self._over = self._over or why
         if self.stream is not None and self.transport is not None:
             self.stream.lose(why)
         else:

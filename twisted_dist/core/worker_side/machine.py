@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted_dist.aliases import HERE, Address, TaskId
+from twisted_dist.aliases import ATTEMPTS_A_GENERATION, HERE, Address, TaskId
 from twisted_dist.core.worker_side import messages as m
 
 #: a value up to this size rides to the client with the report of its task
@@ -264,6 +264,15 @@ class WorkerCore:
     def _data_put(self, fact: m.DataPut) -> list[object]:
         self.held.update(zip(fact.ids, fact.nbytes))
         return [m.ReportPut(list(fact.ids))]
+
+    @property
+    def generation(self) -> int:
+        """The newest of those of which attempts are here.
+
+        A scheduler that died may not have told of it: what it gave out came first.
+        """
+        here = max((each.attempt for each in self.tasks.values()), default=0)
+        return max(here, *self.made.values(), 0) // ATTEMPTS_A_GENERATION
 
     def claims(self) -> list[object]:
         """What is here, for a scheduler that knows nothing of it, though it was told."""
