@@ -222,6 +222,22 @@ def test_close_out_of_reach():
         cluster.stop()
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.0005, 0.001, 0.002, 0.003, 0.004])
+def test_close_while_it_connects(after_s):
+    """`AsyncClient.close` ends `start`, which would connect it all the same."""
+    cluster = SimCluster(1, checked=True)
+    client, connected = cluster.connect()
+    outcome = []
+    connected.addBoth(outcome.append)
+    cluster.net.run_for(after_s)
+    assert not outcome
+    cluster.wait(client.close(), 1.0)
+    assert outcome[0].check(ConnectionClosedError)
+    assert not client.session.reactor.getDelayedCalls()
+    cluster.net.run(lambda: not cluster.scheduler.core.state.clients, 100)
+    cluster.stop()
+
+
 def test_close_while_it_registers_again():
     """`AsyncClient.close` waits for nothing before a new scheduler has said yes."""
     cluster, client, _ = start("a")

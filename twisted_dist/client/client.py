@@ -81,8 +81,11 @@ class Client(RunMethods):
         session = Session(self._thread.reactor, address, name, membership, ticket)
         try:
             self._thread.call(session.connect, timeout)
-        except BaseException:
-            release_shared()
+        except BaseException:  # Ctrl-C too, after which it would be connected all the same
+            try:
+                self._thread.call(session.close)
+            finally:
+                release_shared()
             raise
         self._session = session
 

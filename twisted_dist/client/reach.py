@@ -10,7 +10,7 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_dist.errors import ConnectError
+from twisted_dist.errors import ConnectError, ConnectionClosedError
 from twisted_dist.wire import commands
 from twisted_dist.wire.dial import Dialled
 from twisted_dist.wire.link import SchedulerLink
@@ -101,6 +101,8 @@ class Reach:
             self._cut,
             insists=False,
         )
+        #: the first connection, while it is made
+        self._connecting: defer.Deferred[None] | None = None
         self._welcome: defer.Deferred[None] = defer.Deferred()
         #: ends the waiting for a scheduler that is out of reach
         self._giving_up: Any = None
@@ -119,7 +121,19 @@ class Reach:
             ConnectError: it is not, in time.
             AccessError: it is, and there is no access for it here, or it is another's.
             RefusedError: it says no.
+            ConnectionClosedError: `close` was called meanwhile.
         """
+        self._connecting = defer.Deferred.fromCoroutine(self._connect_within(timeout_s))
+        try:
+            await self._connecting
+        except defer.CancelledError:
+            if not self._is_closed:
+                raise
+            raise ConnectionClosedError("this client was closed") from None
+        finally:
+            self._connecting = None
+
+    async def _connect_within(self, timeout_s: float) -> None:
         deadline = self._reactor.seconds() + timeout_s
         while True:
             left = max(LEAST_ANSWER_S, deadline - self._reactor.seconds())
@@ -166,6 +180,8 @@ class Reach:
     async def close(self, why: str) -> None:
         """Say good-bye, and dial no more."""
         self._is_closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         ended: defer.Deferred[None] | None = None
         if self._link.is_connected:
             ended = defer.Deferred()

@@ -7,6 +7,7 @@ once however many tasks need it), executes, and ends with exactly one report.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 from twisted_dist.aliases import ATTEMPTS_A_GENERATION, HERE, Address, TaskId
@@ -271,8 +272,8 @@ class WorkerCore:
 
         A scheduler that died may not have told of it: what it gave out came first.
         """
-        here = max((each.attempt for each in self.tasks.values()), default=0)
-        return max(here, *self.made.values(), 0) // ATTEMPTS_A_GENERATION
+        attempts = chain((each.attempt for each in self.tasks.values()), self.made.values())
+        return max(attempts, default=0) // ATTEMPTS_A_GENERATION
 
     def claims(self) -> list[object]:
         """What is here, for a scheduler that knows nothing of it, though it was told."""
