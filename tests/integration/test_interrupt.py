@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -60,3 +61,19 @@ def test_interrupted_round_trips(interruptible):
                 seen += 1
         assert done > 0
         assert client.gather(client.map(abs, range(1000))) == list(range(1000))
+
+
+def test_interrupted_connecting(interruptible):
+    """A client that Ctrl-C cuts short as it connects is not there when the scheduler answers."""
+    with LocalCluster(1) as cluster, Client(cluster.scheduler_address) as client:
+        pid = client.scheduler_info()["pid"]
+        main = threading.main_thread().ident
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                Client(cluster.scheduler_address, timeout=60)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.5)
+        assert client.scheduler_info()["clients"] == 1
