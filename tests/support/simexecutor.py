@@ -182,6 +182,8 @@ class _Child:
         self._running = {}
         self._seceded = {}
         self._forces = []
+        #: {what runs: the number of a `flaky` task}; whose end nobody hears of has not counted
+        self._tries = {}
         self.clients = TaskClients(nanny)
 
     def run(self, specs):
@@ -213,6 +215,7 @@ class _Child:
             elif chance > STUBBORN + DEAF:
                 call.cancel()
                 del self._running[spec]
+                self._tries.pop(spec, None)
                 self._tell_stopped(spec)
         self._next()
 
@@ -228,6 +231,8 @@ class _Child:
     def end(self):
         """Do nothing any more."""
         self._alive = False
+        self._nanny.world.tries.subtract(self._tries.values())
+        self._tries.clear()
         for call in (*self._running.values(), *self._forces):
             if call is not None and call.active():
                 call.cancel()
@@ -253,6 +258,8 @@ class _Child:
         world.begun[spec.task_id] += 1
         outcome = nanny.runner.run(spec)
         self._stamp(outcome)
+        if world.tried is not None:
+            self._tries[spec] = world.tried
         seconds = world.seconds
         if seconds is None:  # one that says how long it takes does so on a slow host as well
             seconds = nanny.random.uniform(LEAST_TASK_S, world.pace) * nanny.reactor.slowness
@@ -268,6 +275,7 @@ class _Child:
             outcome.nbytes = value_nbytes(outcome.value)
 
     def _finish(self, spec, outcome):
+        self._tries.pop(spec, None)
         del self._running[spec]
         ids, attempts = [spec.task_id], [spec.attempt]
         if outcome.error is None:

@@ -52,7 +52,8 @@ class Faults:
         self._random = random
         self._window_s = window_s
         self.count = random.choice(COUNTS)
-        known = sorted(kind for kind in KINDS if may_restart or kind != RESTART)
+        restarts = (RESTART, SHORT_LIVES)
+        known = sorted(kind for kind in KINDS if may_restart or kind not in restarts)
         kinds = random.sample(known, random.choice([1, 2, 4, len(known)]))
         if may_restart and RESTART not in kinds:
             kinds.append(RESTART)
@@ -253,6 +254,12 @@ class Faults:
         if SCHEDULER_IP in self._net.hosts:
             self._cluster.restart_scheduler(self._random.choice(RESTART_S))
 
+    def short_lives(self):
+        """So is each that follows, soon: before its members are all back, or any."""
+        self.restart_scheduler()
+        for _ in range(self._random.choice(TURNS)):
+            self._later(self._random.uniform(0, TURN_S), self.restart_scheduler)
+
     def kill_client(self):
         """A client is gone."""
         clients = self._clients("10.2.")
@@ -273,6 +280,7 @@ class Kind(NamedTuple):
 
 #: excluded where what is shared would be lost with the scheduler
 RESTART: Final = "restart scheduler"
+SHORT_LIVES: Final = "restart scheduler again and again"
 _TO_WORKER: Final = ("scheduler", "worker")
 _TO_CLIENT: Final = ("scheduler", "client")
 _BETWEEN: Final = ("worker", "worker")
@@ -312,5 +320,6 @@ KINDS: Final = {
     "stop client": Kind(lambda f: f.sleep("client"), 1, True),
     "stop scheduler": Kind(lambda f: f.sleep("scheduler"), 1, True),
     RESTART: Kind(lambda f: f.restart_scheduler(), 1),
+    SHORT_LIVES: Kind(lambda f: f.short_lives(), 1),
     "kill client": Kind(lambda f: f.kill_client(), 1),
 }

@@ -19,7 +19,8 @@ class World:
     Attributes:
         pace: the longest that a task takes which says nothing of it, in seconds.
         begun: how often each task was begun, by its id.
-        tries: how often each `flaky` task was begun.
+        tries: how often each `flaky` task was begun, and not cut short with its process.
+        tried: the number of the `flaky` task that was just begun.
         marks: what `mark` was called with.
         deaths: how many processes tasks have ended.
     """
@@ -38,6 +39,7 @@ class World:
         self.seconds = None
         self.kills = False
         self.nest = None
+        self.tried = None
 
     def new_process_ip(self):
         """The address of a process whose tasks submit tasks."""
@@ -108,6 +110,7 @@ def oops(n):
 
 def flaky(n, failures):
     """A task that raises the first *failures* times that it is begun."""
+    world.tried = n
     world.tries[n] += 1
     if world.tries[n] <= failures:
         raise Oops(n)
