@@ -119,6 +119,12 @@ class Faults:
     def _later(self, seconds, function, *args):
         self._net.at(self._net.clock.rightNow + seconds, lambda: function(*args))
 
+    def _repeat(self, function, *args):
+        """Call *function* some times soon, as long as anything new may go wrong."""
+        for _ in range(self._random.choice(TURNS)):
+            again = self._random.uniform(0, TURN_S)
+            self._later(again, lambda: None if self._ended else function(*args))
+
     # -- links
 
     def partition(self, ends):
@@ -153,8 +159,7 @@ class Faults:
         """The connections are lost again and again, while they are dialled and go on."""
         pair = self._pair(ends)
         if pair is not None:
-            for _ in range(self._random.choice(TURNS)):
-                self._later(self._random.uniform(0, TURN_S), self._sever_pair, *pair)
+            self._repeat(self._sever_pair, *pair)
             self._sever_pair(*pair)
 
     def sever_fetch(self):
@@ -206,8 +211,7 @@ class Faults:
         ip = self._worker()
         if ip is not None:
             self._sever_pair(SCHEDULER_IP, ip)
-            for _ in range(self._random.choice(TURNS)):
-                self._later(self._random.uniform(0, TURN_S), self._turn, ip)
+            self._repeat(self._turn, ip)
 
     def _turn(self, ip):
         worker = self._cluster.workers.get(ip)
@@ -257,8 +261,7 @@ class Faults:
     def short_lives(self):
         """So is each that follows, soon: before its members are all back, or any."""
         self.restart_scheduler()
-        for _ in range(self._random.choice(TURNS)):
-            self._later(self._random.uniform(0, TURN_S), self.restart_scheduler)
+        self._repeat(self.restart_scheduler)
 
     def kill_client(self):
         """A client is gone."""

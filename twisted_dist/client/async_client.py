@@ -106,7 +106,10 @@ class AsyncClient(RunMethods):
         return self._session
 
     def start(self) -> defer.Deferred[AsyncClient]:
-        """Connect; fires with this client, fails as `Client` raises."""
+        """Connect; fires with this client, fails as `Client` raises.
+
+        Or with ConnectionClosedError, where `close` is called meanwhile.
+        """
 
         async def connect() -> AsyncClient:
             await self.session.connect(self.timeout)
@@ -124,7 +127,7 @@ class AsyncClient(RunMethods):
         return self.session.flow.room()
 
     def close(self) -> defer.Deferred[None]:
-        """Release everything and disconnect."""
+        """Release everything and disconnect; fires when that is done, as of `Client.close`."""
         return defer.Deferred.fromCoroutine(self.session.close())
 
     def shutdown(self) -> defer.Deferred[None]:

@@ -344,7 +344,12 @@ class Client(RunMethods):
     # -- the end
 
     def close(self) -> None:
-        """Release everything and disconnect; ends an embedded cluster. May be called twice."""
+        """Release everything and disconnect; ends an embedded cluster. May be called twice.
+
+        What `fire_and_forget` lets run, the scheduler has heard of then, unless it was out of
+        reach for ten seconds, which is logged. One that takes nothing, as it is stopped, is
+        given up after 20 seconds.
+        """
         session, self._session = self._session, None
         if session is not None:
             self._call(session.close)
