@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import hosts as network
 from tests.support import sshd
-from tests.support.daemons import BIN, PATIENCE_S, still_there
+from tests.support.daemons import BIN, PATIENCE_S, describe, still_there
 from twisted_dist.launchers.cluster.far_daemon import SILENCE_S
 
 pytestmark = [
@@ -66,6 +66,7 @@ def cluster(start, hosts, sshds, tmp_path):
 
     yield run
     left = [each for host in sshds for each in host.running()]
+    describe(left)
     # a daemon whose link was cut ends when it has heard nothing for a while
     assert not still_there(left, SILENCE_S + PATIENCE_S)
 

@@ -160,8 +160,20 @@ def _ends(process: psutil.Process, deadline: float) -> bool:
 def all_gone(processes: Iterable[psutil.Process]) -> bool:
     """Whether they all end within the patience; who does not is printed, as it is then."""
     alive = still_there(processes, PATIENCE_S)
-    for each in alive:
-        with contextlib.suppress(psutil.Error):
-            words = each.cmdline()
-            print(f"{each.pid}, of {each.ppid()}, is {each.status()} still: {words}")
+    describe(alive)
     return not alive
+
+
+def describe(processes: Iterable[psutil.Process]) -> None:
+    """Print what processes are and do, for whoever reads of a failure."""
+    for each in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            waits = Path(f"/proc/{each.pid}/wchan").read_text(encoding="utf-8")
+            used = sum(each.cpu_times()[:2])
+            uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+            age = uptime - (each.create_time() - psutil.boot_time())
+            print(
+                f"{each.pid}, of {each.ppid()}, is {each.status()} (in {waits}), "
+                f"{age:.0f} s old, of which it ran {used:.1f} s: "
+                f"{each.cmdline()}"
+            )
